@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * @file
+ * All of libfence's public headers.
+ */
+#ifndef LIBFENCE_LIBFENCE_H
+#define LIBFENCE_LIBFENCE_H
+
+#include <libfence/base.h>
+#include <libfence/fence.h>
+#include <libfence/fence_producer.h>
+#include <libfence/provider.h>
+#include <libfence/queue.h>
+#include <libfence/reclaim.h>
+#include <libfence/timeline.h>
+
+#endif /* LIBFENCE_LIBFENCE_H */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory from malloc or the user's allocator. */
+#ifndef LF_BASE_ALLOC_H
+#define LF_BASE_ALLOC_H
+
+#include "base/port.h"
+
+/* Returns @size bytes for any type, not initialised, or NULL. Never called with a lock held: the allocator may be the user's. */
+void *mem_alloc(size_t size);
+
+/* Like mem_alloc(), but zeroed. */
+void *mem_zalloc(size_t size);
+
+/* Takes NULL. */
+void mem_free(void *ptr);
+
+/* After lf_fini(): another allocator may be set. */
+void mem_reset(void);
+
+#endif /* LF_BASE_ALLOC_H */

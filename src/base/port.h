@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The port: every atomic, lock, sleep, clock and thread operation of the library.
+ *
+ * Purpose: one place that a build for tests can replace. A build that defines LF_PORT_HEADER includes that header in place of the default back
+ * end below (an explorer of interleavings makes each operation a scheduling point this way). RCU has its own file (rcu.h), sleeping another
+ * (park.h), memory a third (alloc.h); all of them stand on this one.
+ *
+ * Atomics are one-member structs (lf_atomic_u32, lf_atomic_ptr in the public headers, lf_atomic_u64 here) that the compiler's builtins work
+ * on, so that public headers compile as C++. Memory orders are spelled as in C11. There are no stand-alone fences: ThreadSanitizer does
+ * not understand them, and an order that belongs to an access says which access it belongs to.
+ */
+#ifndef LF_BASE_PORT_H
+#define LF_BASE_PORT_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libfence/base.h>
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* For variables that several files of the library use: found directly, not through a table. */
+#define LF_INTERNAL __attribute__((visibility("hidden")))
+
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define array_size(array)               (sizeof(array) / sizeof((array)[0]))
+
+/* A deliberate bug, built in by -Dplant=N so that tools/planted-bugs can show which test catches it. */
+#ifndef LF_PLANT
+#define LF_PLANT 0
+#endif
+#define PLANTED(n)                  (LF_PLANT == (n))
+#define PLANT_ORDER(n, weak, right) (PLANTED(n) ? (weak) : (right))
+
+/* What clang's -Wthread-safety checks; nothing for other compilers. */
+#if defined(__clang__)
+#define LF_ANNOTATE(x) __attribute__((x))
+#else
+#define LF_ANNOTATE(x)
+#endif
+#define LF_CAPABILITY(name)   LF_ANNOTATE(capability(name))
+#define LF_ACQUIRES(...)      LF_ANNOTATE(acquire_capability(__VA_ARGS__))
+#define LF_RELEASES(...)      LF_ANNOTATE(release_capability(__VA_ARGS__))
+#define LF_REQUIRES(...)      LF_ANNOTATE(requires_capability(__VA_ARGS__))
+#define LF_EXCLUDES(...)      LF_ANNOTATE(locks_excluded(__VA_ARGS__))
+#define LF_NO_THREAD_ANALYSIS LF_ANNOTATE(no_thread_safety_analysis)
+
+typedef struct {
+	uint64_t value;
+} lf_atomic_u64;
+
+#ifdef LF_PORT_HEADER
+#include LF_PORT_HEADER
+#else
+
+/* --- Chaos: perturbs schedules in tests ---------------------------------------------------------------------------------- */
+
+#ifdef LF_CHAOS
+static inline void port_point(void)
+{
+	static __thread uint32_t x;
+
+	if (!x)
+		x = ((uint32_t)(uintptr_t)&x * 2654435761u) | 1;
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	if (x % LF_CHAOS == 0)
+		usleep(20);
+	else if (x % 16 == 0)
+		sched_yield();
+}
+#else
+static inline void port_point(void)
+{
+}
+#endif
+
+/* --- Atomics ------------------------------------------------------------------------------------------------------------- */
+
+#define PORT_DEFINE_ATOMIC(name, atomic, type)												\
+	static inline type name##_load(const atomic *a, memory_order order)								\
+	{																\
+		port_point();														\
+		return __atomic_load_n(&a->value, (int)order);										\
+	}																\
+	static inline void name##_store(atomic *a, type v, memory_order order)								\
+	{																\
+		port_point();														\
+		__atomic_store_n(&a->value, v, (int)order);										\
+	}																\
+	static inline type name##_xchg(atomic *a, type v, memory_order order)								\
+	{																\
+		port_point();														\
+		return __atomic_exchange_n(&a->value, v, (int)order);									\
+	}																\
+	/* Strong; on failure *expected is what was found. */										\
+	static inline bool name##_cas(atomic *a, type *expected, type desired, memory_order ok, memory_order fail)			\
+	{																\
+		port_point();														\
+		return __atomic_compare_exchange_n(&a->value, expected, desired, false, (int)ok, (int)fail);				\
+	}																\
+	/* Both return the value before. */												\
+	static inline type name##_fetch_add(atomic *a, type v, memory_order order)							\
+	{																\
+		port_point();														\
+		return __atomic_fetch_add(&a->value, v, (int)order);									\
+	}																\
+	static inline type name##_fetch_sub(atomic *a, type v, memory_order order)							\
+	{																\
+		port_point();														\
+		return __atomic_fetch_sub(&a->value, v, (int)order);									\
+	}
+
+PORT_DEFINE_ATOMIC(u32, lf_atomic_u32, uint32_t)
+PORT_DEFINE_ATOMIC(u64, lf_atomic_u64, uint64_t)
+PORT_DEFINE_ATOMIC(ptr, lf_atomic_ptr, uintptr_t)
+
+/* One round of waiting for a lock that is held for a few instructions: spins, then lets others run. Start with *rounds 0. */
+static inline void port_relax(unsigned *rounds)
+{
+	if (++*rounds < 64) {
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#endif
+	} else {
+		sched_yield();
+	}
+	port_point();
+}
+
+/* --- Locks --------------------------------------------------------------------------------------------------------------- */
+
+struct LF_CAPABILITY("mutex") port_mutex {
+	pthread_mutex_t mutex;
+};
+#define PORT_MUTEX_INIT { PTHREAD_MUTEX_INITIALIZER }
+
+static inline void port_mutex_init(struct port_mutex *m)
+{
+	pthread_mutex_init(&m->mutex, NULL);
+}
+
+static inline void port_mutex_fini(struct port_mutex *m)
+{
+	pthread_mutex_destroy(&m->mutex);
+}
+
+static inline void port_mutex_lock(struct port_mutex *m) LF_ACQUIRES(m) LF_NO_THREAD_ANALYSIS
+{
+	port_point();
+	pthread_mutex_lock(&m->mutex);
+}
+
+static inline void port_mutex_unlock(struct port_mutex *m) LF_RELEASES(m) LF_NO_THREAD_ANALYSIS
+{
+	pthread_mutex_unlock(&m->mutex);
+	port_point();
+}
+
+/* A lock for a few instructions, in one word. Zeroed memory is an open lock. */
+struct LF_CAPABILITY("spinlock") port_spin {
+	lf_atomic_u32 word;
+};
+
+static inline void port_spin_lock(struct port_spin *s) LF_ACQUIRES(s) LF_NO_THREAD_ANALYSIS
+{
+	unsigned rounds = 0;
+	uint32_t open = 0;
+
+	/* order: spin (acquire): sees what the last holder wrote */
+	while (!u32_cas(&s->word, &open, 1, memory_order_acquire, memory_order_relaxed)) {
+		port_relax(&rounds);
+		open = 0;
+	}
+}
+
+static inline void port_spin_unlock(struct port_spin *s) LF_RELEASES(s) LF_NO_THREAD_ANALYSIS
+{
+	/* order: spin (release): the next holder sees what was written under the lock */
+	u32_store(&s->word, 0, PLANT_ORDER(24, memory_order_relaxed, memory_order_release));
+}
+
+/* --- Clock --------------------------------------------------------------------------------------------------------------- */
+
+#define PORT_NSEC_PER_SEC INT64_C(1000000000)
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+static inline int64_t port_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * PORT_NSEC_PER_SEC + ts.tv_nsec;
+}
+
+/* --- Threads ------------------------------------------------------------------------------------------------------------- */
+
+typedef pthread_t port_thread;
+
+/* Starts a thread of the library's own, which takes no signals. Returns 0 or a negative errno. */
+int port_thread_create(port_thread *thread, const char *name, void *(*fn)(void *), void *arg);
+
+static inline void port_thread_join(port_thread thread)
+{
+	pthread_join(thread, NULL);
+}
+
+#endif /* LF_PORT_HEADER */
+
+#endif /* LF_BASE_PORT_H */

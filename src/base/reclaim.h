@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reclaimer: what must wait for a grace period, waits here. Public side in <libfence/reclaim.h>.
+ *
+ * Overview and invariants in reclaim.c.
+ */
+#ifndef LF_BASE_RECLAIM_H
+#define LF_BASE_RECLAIM_H
+
+#include <libfence/reclaim.h>
+
+#include "base/port.h"
+
+/* Above so many pending frees a thread is throttled when it makes something. */
+enum { RECLAIM_LIMIT = 16384 };
+
+/* A place in the queue for plain memory: the first two words of a struct lf_deferred. */
+struct reclaim_node {
+	struct reclaim_node *next;
+	void *block;
+};
+
+/* Gives @block to mem_free() after a grace period; @node lies in it. Any context, never fails. */
+void reclaim_free(struct reclaim_node *node, void *block);
+
+/*
+ * Stands at the head of every call that makes something: frees here what this thread deferred and whose grace period has passed, and
+ * sleeps when too much is pending, unless the thread may not wait.
+ */
+void reclaim_throttle(void);
+
+/* Runs and frees everything, stops the reclaimer. Nobody else uses the library. */
+void reclaim_fini(void);
+
+void reclaim_pause(void);
+void reclaim_before_fork(void);
+void reclaim_after_fork_parent(void);
+void reclaim_after_fork_child(void);
+
+#endif /* LF_BASE_RECLAIM_H */

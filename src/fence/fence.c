@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fence: its life, its words, and how it becomes signaled.
+ *
+ * Purpose: something that happens once. What runs other people's code when it does (callbacks, hooks) is in dispatch.c; sleeping in wait.c;
+ * order between fences in timeline.c.
+ *
+ * States:
+ *
+ *     PENDING --fence_finish()--> SIGNALED --the dispatcher finds the list empty--> DRAINED
+ *
+ * | state    | callback word                     | list holds                                     |
+ * |----------|-----------------------------------|------------------------------------------------|
+ * | PENDING  | list, no flag (LOCK now and then) | nodes, newest first                            |
+ * | SIGNALED | list | SIGNALED                   | nodes not yet claimed, internal ones first, FIFO |
+ * | DRAINED  | SIGNALED | DRAINED                | nothing                                        |
+ * A fence without nodes goes from PENDING to DRAINED in one store.
+ *
+ * Layout, 64 bytes:
+ *
+ *     origin 8 | callbacks 8 | context 8 | seqno 8 | timestamp 8 | count 4 | state 4 | link 8 | running 8
+ *
+ * origin     what a pending fence needs of its producer; NULL for a stand-alone fence and after detaching. Protected by the lock.
+ * callbacks  list and flags; the lock of everything marked so.
+ * context, seqno   immutable once the fence was handed out.
+ * timestamp  written once, under the lock, before SIGNALED.
+ * count      references; see refcount.h.
+ * state      error, kind, flags, hooks in flight, offset: protected by the lock. Readers without it use what is immutable, or the error, which
+ *            is final since SIGNALED.
+ * link       while signaled: the next fence of a list of one thread (dispatch queue, or a timeline's batch). When dead: the reclaimer's.
+ * running    the callback that runs now; protected by the lock. When dead: the reclaimer's.
+ *
+ * Invariants, with the fence locked (fence_assert_valid()):
+ * F1. DRAINED implies SIGNALED, an empty list and no running callback.
+ * F2. A pending fence has no running callback, no error and no DEAD mark.
+ * F3. Every node of the list is QUEUED on this fence.
+ * F4. After SIGNALED all internal nodes stand before all user nodes, and each node's prev is the node before it, but for the first's.
+ * F5. An origin is there only while pending, or while hooks are in flight.
+ * F6. DEAD implies SIGNALED, not DRAINED.
+ * F7. The kind is set.
+ *
+ * Locking: FENCE_LOCK in the callback word, held for a few instructions; nothing is called under it but internal nodes' counting. A timeline's
+ * mutex may be held when it is taken, never the other way round.
+ *
+ * Ordering: fence-lock, fence-push, fence-signaled; refcount. In docs/ORDERING.md.
+ *
+ * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too; instead of counting a reference for it (two locked
+ * operations for every signal) the last put finds the fence not drained, marks it DEAD and leaves its reference to the dispatcher, who puts it
+ * after the last callback. Both decide under the lock.
+ *
+ * Not here: release hooks. Nothing of the producer is needed for freeing: the block comes from the library's allocator.
+ */
+#include "fence/core.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/rcu.h"
+#include "base/reclaim.h"
+#include "base/track.h"
+#include "fence/registry.h"
+
+/* What the count of a freed fence holds in debug builds: far inside the upper half, so that puts and gets do not change it. */
+#define COUNT_FREED UINT32_C(0xdeadf3ce)
+
+static struct lf_fence stub = {
+	.callbacks = { FENCE_SIGNALED | FENCE_DRAINED },
+	.count = { REFCOUNT_FOREVER },
+	.state = { FENCE_STUB << FENCE_KIND_SHIFT },
+};
+
+/* --- Tracking ------------------------------------------------------------------------------------------------------------ */
+
+static int describe_tracked(const void *fence, char *buf, size_t size)
+{
+	return lf_fence_describe(fence, buf, size);
+}
+
+const struct track_kind fence_track_kind = { "fence", describe_tracked };
+
+/* --- Checks -------------------------------------------------------------------------------------------------------------- */
+
+static enum fence_kind fence_kind(const struct lf_fence *f)
+{
+	return (enum fence_kind)((fence_state(f) & FENCE_KIND) >> FENCE_KIND_SHIFT);
+}
+
+void fence_assert_valid_slow(const struct lf_fence *f, uintptr_t word)
+{
+	const struct lf_fence_cb *prev = NULL;
+	bool signaled = word & FENCE_SIGNALED, user_seen = false;
+	uint32_t state = fence_state(f);
+
+	invariant(!(word & FENCE_DRAINED) || (signaled && !word_list(word) && !f->running)); /* F1 */
+	invariant(signaled || (!f->running && !(state & (FENCE_ERROR | FENCE_DEAD)))); /* F2 */
+	for (const struct lf_fence_cb *cb = word_list(word); cb; prev = cb, cb = cb->next) {
+		bool internal = cb_state(cb) & CB_INTERNAL;
+
+		invariant((cb_state(cb) & CB_STATE) == CB_QUEUED && cb_fence(cb) == f); /* F3 */
+		invariant(!signaled || !prev || cb->prev == prev); /* F4 */
+		invariant(!signaled || !internal || !user_seen); /* F4 */
+		user_seen = user_seen || !internal;
+	}
+	invariant(!signaled || !fence_origin(f) || (state & FENCE_HOOKS)); /* F5 */
+	invariant(!(state & FENCE_DEAD) || (signaled && !(word & FENCE_DRAINED))); /* F6 */
+	invariant(state & FENCE_KIND); /* F7 */
+}
+
+bool fence_check_slow(const struct lf_fence *f, const char *function)
+{
+	if (!f) {
+		misuse(0, "%s: the fence is NULL", function);
+		return false;
+	}
+	/* relaxed: a look for poison */
+	if (u32_load(&f->count, memory_order_relaxed) == COUNT_FREED) {
+		misuse(0, "%s: fence %p was used after its last put", function, (const void *)f);
+		return false;
+	}
+	if (!fence_kind(f)) {
+		misuse(0, "%s: fence %p was never initialised", function, (const void *)f);
+		return false;
+	}
+	return true;
+}
+
+/* The same for functions whose whole work is a load or two: in release builds they check nothing. */
+static bool debug_check(const struct lf_fence *f, const char *function)
+{
+	return !DEBUG_CHECKS || fence_check(f, function);
+}
+
+/* --- Lock ---------------------------------------------------------------------------------------------------------------- */
+
+uintptr_t fence_lock_slow(struct lf_fence *f)
+{
+	unsigned rounds = 0;
+	uintptr_t word;
+
+	for (;;) {
+		word = ptr_load(&f->callbacks, memory_order_relaxed); /* relaxed: the exchange below has the order */
+		/* order: fence-lock (acquire), fence-push (acquire): like fence_lock() */
+		if (!(word & FENCE_LOCK) &&
+		    ptr_cas(&f->callbacks, &word, word | FENCE_LOCK, memory_order_acquire, memory_order_relaxed))
+			return word;
+		port_relax(&rounds);
+	}
+}
+
+/* --- Making -------------------------------------------------------------------------------------------------------------- */
+
+static void init(struct lf_fence *f, size_t offset)
+{
+	*f = (struct lf_fence){ .timestamp = INT64_MIN };
+	/* Apart from the rest: merged with it into one wide store, the first load of the state would have to wait for that to leave the store buffer. */
+	u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: who hands the fence on makes it visible */
+	fence_set_state(f, FENCE_STAND_ALONE << FENCE_KIND_SHIFT | (uint32_t)(offset / 8) * FENCE_OFFSET_UNIT);
+	track_add(f, &fence_track_kind);
+}
+
+int lf_fence_init(struct lf_fence *f, size_t offset)
+{
+	int ret = library_enter();
+
+	if (ret)
+		return ret;
+	if (!f)
+		return misuse(-EINVAL, "lf_fence_init: the fence is NULL");
+	if (offset % 8 != 0 || offset > LF_FENCE_MAX_OFFSET)
+		return misuse(-EINVAL, "lf_fence_init: offset %zu is not a multiple of 8 up to %d", offset, LF_FENCE_MAX_OFFSET);
+	init(f, offset);
+	return 0;
+}
+
+int lf_fence_create(struct lf_fence **ret_fence)
+{
+	struct lf_fence *f;
+	int ret = library_enter();
+
+	if (ret)
+		return ret;
+	if (!ret_fence)
+		return misuse(-EINVAL, "lf_fence_create: nowhere to put the fence");
+	reclaim_throttle();
+	f = mem_alloc(sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	init(f, 0);
+	*ret_fence = f;
+	return 0;
+}
+
+int lf_fence_create_signaled(int error, int64_t timestamp, struct lf_fence **ret_fence)
+{
+	struct fence_origin *none;
+	int ret = lf_fence_create(ret_fence);
+
+	if (ret)
+		return ret;
+	/* Nobody has seen it: there is nothing to lock, and nothing to run. */
+	ptr_store(&(*ret_fence)->callbacks, fence_finish(*ret_fence, 0, check_error(__func__, error), timestamp, &none),
+		memory_order_relaxed); /* relaxed: who hands the fence on makes it visible */
+	return 0;
+}
+
+struct lf_fence *lf_fence_stub(void)
+{
+	return &stub;
+}
+
+/* --- References ---------------------------------------------------------------------------------------------------------- */
+
+struct lf_fence *lf_fence_get(struct lf_fence *f)
+{
+	if (f && debug_check(f, __func__))
+		refcount_get(&f->count, "lf_fence_get");
+	return f;
+}
+
+struct lf_fence *lf_fence_tryget(struct lf_fence *f)
+{
+	return f && refcount_tryget(&f->count) ? f : NULL;
+}
+
+void fence_free(struct lf_fence *f)
+{
+	uint32_t state = fence_state(f);
+	size_t offset = (size_t)(state / FENCE_OFFSET_UNIT) * 8;
+	void *block = (char *)f - offset;
+
+	track_remove(f);
+	/*
+	 * In debug builds every dead fence waits for a grace period, so that a use after the last put meets the poison and not other memory. A
+	 * published one gets none: readers may look at it until then.
+	 */
+	if (DEBUG_CHECKS && !(state & FENCE_PUBLISHED))
+		u32_store(&f->count, COUNT_FREED, memory_order_relaxed); /* relaxed: who reads it has no business to */
+	if (DEBUG_CHECKS || (state & FENCE_PUBLISHED)) {
+		_Static_assert(sizeof(struct reclaim_node) <= sizeof(struct lf_fence) - offsetof(struct lf_fence, link), "a node fits");
+		reclaim_free((struct reclaim_node *)(void *)&f->link, block);
+		return;
+	}
+	mem_free(block);
+}
+
+/* The reference that a signaled fence was left with goes to its dispatcher, unless that is through already. */
+static bool leave_to_dispatcher(struct lf_fence *f)
+{
+	uintptr_t word = fence_lock(f);
+	bool leave = !(word & FENCE_DRAINED) && !PLANTED(19);
+
+	if (leave) {
+		u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: the dispatcher's, who reads it under the lock or after it */
+		fence_set_state(f, fence_state(f) | FENCE_DEAD);
+	}
+	fence_unlock(f, word);
+	return leave;
+}
+
+/*
+ * Ends a pending fence that has no nodes. Readers that look at it find it signaled from here on, so that none adds a node that nobody will ever
+ * run. Returns false when there are nodes.
+ */
+static bool abandon(struct lf_fence *f)
+{
+	struct fence_origin *none;
+	uintptr_t word = fence_lock(f);
+
+	if (word) {
+		fence_unlock(f, word);
+		return false;
+	}
+	fence_unlock(f, fence_finish(f, word, -ECANCELED, lf_now(), &none));
+	return true;
+}
+
+/* Nobody else has a reference. Callbacks that wait for a signal that cannot come any more get one. */
+static void put_pending(struct lf_fence *f)
+{
+	if (fence_kind(f) == FENCE_OF_TIMELINE) {
+		u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: the timeline's, and nobody else has one */
+		misuse(0, "lf_fence_put: pending fence %p was put once too often; its timeline's reference stays", (void *)f);
+		return;
+	}
+	/* Unpublished, nobody can look at it any more. */
+	if (!(fence_state(f) & FENCE_PUBLISHED) ? !word_list(fence_word(f)) : abandon(f)) {
+		fence_free(f);
+		return;
+	}
+	u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: nobody else has a reference */
+	misuse(0, "lf_fence_put: the last reference of pending fence %p was put with callbacks on it; it completes with -EDEADLK", (void *)f);
+	lf_fence_signal(f, -EDEADLK);
+	lf_fence_put(f);
+}
+
+static void put_last(struct lf_fence *f)
+{
+	uintptr_t word = fence_word(f);
+
+	if (word & FENCE_DRAINED)
+		fence_free(f);
+	else if (!(word & FENCE_SIGNALED))
+		put_pending(f);
+	else if (!leave_to_dispatcher(f))
+		fence_free(f);
+}
+
+void lf_fence_put(struct lf_fence *f)
+{
+	if (!f || !debug_check(f, __func__) || library_poisoned())
+		return;
+	/*
+	 * Of an unpublished fence a count of 1 is ours alone: nobody can take another reference, so there is nothing to decrement against. That
+	 * saves the locked operation of the commonest put.
+	 */
+	/* order: refcount (acquire): sees what other holders did before their puts */
+	if ((u32_load(&f->count, memory_order_acquire) == 1 && !(fence_state(f) & FENCE_PUBLISHED)) || refcount_put(&f->count, "lf_fence_put"))
+		put_last(f);
+}
+
+void lf_fence_publish(struct lf_fence *f)
+{
+	uintptr_t word;
+
+	if (!fence_check(f, __func__) || library_poisoned() || (fence_state(f) & FENCE_PUBLISHED) || f == &stub)
+		return;
+	word = fence_lock(f);
+	fence_set_state(f, fence_state(f) | FENCE_PUBLISHED);
+	fence_unlock(f, word);
+}
+
+/* --- Looking ------------------------------------------------------------------------------------------------------------- */
+
+bool lf_fence_is_signaled(const struct lf_fence *f)
+{
+	return debug_check(f, __func__) && (fence_word(f) & FENCE_SIGNALED);
+}
+
+bool lf_fence_is_drained(const struct lf_fence *f)
+{
+	return debug_check(f, __func__) && (fence_word(f) & FENCE_DRAINED);
+}
+
+int lf_fence_status(const struct lf_fence *f)
+{
+	int error;
+
+	if (!lf_fence_is_signaled(f))
+		return 0;
+	error = (int)(fence_state(f) & FENCE_ERROR);
+	return error ? -error : 1;
+}
+
+int64_t lf_fence_timestamp(const struct lf_fence *f)
+{
+	return lf_fence_is_signaled(f) ? f->timestamp : INT64_MIN;
+}
+
+uint64_t lf_fence_context(const struct lf_fence *f)
+{
+	return debug_check(f, __func__) ? f->context : 0;
+}
+
+uint64_t lf_fence_seqno(const struct lf_fence *f)
+{
+	return debug_check(f, __func__) ? f->seqno : 0;
+}
+
+bool lf_fence_is_ordered(const struct lf_fence *f)
+{
+	return debug_check(f, __func__) && (fence_state(f) & FENCE_ORDERED);
+}
+
+bool lf_fence_is_later(const struct lf_fence *a, const struct lf_fence *b)
+{
+	if (!debug_check(a, __func__) || !debug_check(b, __func__))
+		return false;
+	return a->context != 0 && a->context == b->context && a->seqno > b->seqno;
+}
+
+/* --- Signalling ---------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Newest first becomes internal nodes first, each group in the order of adding, with back pointers that hold (F4). Walking from the newest,
+ * each node goes to the front of its group.
+ */
+static uintptr_t order_list(struct lf_fence_cb *newest)
+{
+	struct lf_fence_cb *internal = NULL, *last_internal = NULL, *user = NULL, *cb, *next;
+
+	if (!newest->next)
+		return (uintptr_t)newest;
+	for (cb = newest; cb; cb = next) {
+		struct lf_fence_cb **group = cb_state(cb) & CB_INTERNAL ? &internal : &user;
+
+		next = cb->next;
+		if (group == &internal && !internal)
+			last_internal = cb;
+		cb->next = *group;
+		if (*group)
+			(*group)->prev = cb;
+		*group = cb;
+	}
+	if (!last_internal)
+		return (uintptr_t)user;
+	last_internal->next = user;
+	if (user)
+		user->prev = last_internal;
+	return (uintptr_t)internal;
+}
+
+uintptr_t fence_finish(struct lf_fence *f, uintptr_t word, int error, int64_t timestamp, struct fence_origin **ret_detach)
+{
+	struct fence_origin *origin = fence_origin(f);
+	uint32_t state = fence_state(f);
+
+	fence_assert_valid(f, word);
+	f->timestamp = timestamp;
+	fence_set_state(f, state | (uint32_t)-error);
+	*ret_detach = NULL;
+	if (origin && (!(state & FENCE_HOOKS) || PLANTED(22))) {
+		fence_set_origin(f, NULL);
+		*ret_detach = origin;
+	}
+	if (!word)
+		return FENCE_SIGNALED | FENCE_DRAINED;
+	return order_list(word_list(word)) | FENCE_SIGNALED;
+}
+
+static bool may_signal(struct lf_fence *f, const char *function)
+{
+	if (!fence_check(f, function) || library_poisoned())
+		return false;
+	if (unlikely(rcu_held()))
+		misuse(0, "%s: called inside a read section, where callbacks could not do what they may", function);
+	return true;
+}
+
+static bool signal_at(struct lf_fence *f, int error, int64_t timestamp, const char *function)
+{
+	struct fence_origin *none;
+	uintptr_t word = fence_lock(f);
+	bool of_timeline = fence_kind(f) == FENCE_OF_TIMELINE;
+
+	if (unlikely((word & FENCE_SIGNALED) || of_timeline)) {
+		fence_unlock(f, word);
+		if (of_timeline)
+			misuse(0, "%s: fence %p is of a timeline, which signals it", function, (void *)f);
+		return false;
+	}
+	word = fence_finish(f, word, error, timestamp, &none);
+	if (word & FENCE_DRAINED)
+		fence_unlock(f, word);
+	else
+		fence_dispatch_locked(f, word);
+	return true;
+}
+
+bool lf_fence_signal(struct lf_fence *f, int error)
+{
+	/* Before the fence is touched: reading the clock waits for loads that are under way, and a poller's cache line is one to wait for. */
+	int64_t now = lf_now();
+
+	return may_signal(f, __func__) && signal_at(f, check_error(__func__, error), now, __func__);
+}
+
+bool lf_fence_signal_at(struct lf_fence *f, int error, int64_t timestamp)
+{
+	return may_signal(f, __func__) && signal_at(f, check_error(__func__, error), timestamp, __func__);
+}
+
+/* --- Describe ------------------------------------------------------------------------------------------------------------ */
+
+int lf_fence_name(const struct lf_fence *f, char *buf, size_t size)
+{
+	if (!fence_check(f, __func__))
+		return snprintf(buf, size, "not a fence");
+	switch (fence_kind(f)) {
+	case FENCE_OF_TIMELINE:
+		return registry_name(f->context, buf, size);
+	case FENCE_STUB:
+		return snprintf(buf, size, "stub");
+	case FENCE_STAND_ALONE:
+		break;
+	}
+	return snprintf(buf, size, "stand-alone");
+}
+
+int lf_fence_describe(const struct lf_fence *f, char *buf, size_t size)
+{
+	int len, more, status;
+
+	if (!fence_check(f, __func__))
+		return snprintf(buf, size, "not a fence");
+	len = lf_fence_name(f, buf, size);
+	if ((size_t)len < size) {
+		buf += len;
+		size -= (size_t)len;
+	} else {
+		buf = NULL; /* what follows is only measured */
+		size = 0;
+	}
+	status = lf_fence_status(f);
+	if (status == 0)
+		more = snprintf(buf, size, " %llu:%llu pending", (unsigned long long)f->context, (unsigned long long)f->seqno);
+	else
+		more = snprintf(buf, size, " %llu:%llu %s at %lld.%09lld: %s", (unsigned long long)f->context, (unsigned long long)f->seqno,
+			lf_fence_is_drained(f) ? "drained" : "signaled", (long long)(f->timestamp / PORT_NSEC_PER_SEC),
+			(long long)(f->timestamp % PORT_NSEC_PER_SEC), status > 0 ? "ok" : strerror(-status));
+	return len + more;
+}

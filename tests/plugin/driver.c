@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A driver that is a plug-in. All that its hooks touch lies in the shared object, so a call or an access after it was unloaded
+ * is a fault.
+ */
+#include "driver.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+
+/* A block of the driver's with a fence inside; the library frees it. */
+struct job {
+	char before[40];
+	struct lf_fence fence;
+	char after[16];
+};
+
+static struct {
+	struct lf_provider *provider;
+	struct lf_timeline *ordered, *unordered, *hookless, *lost;
+	struct lf_fence *fences[KINDS]; /* our references */
+	struct lf_fence *watched; /* the host's, with our callback on it */
+	struct lf_fence_cb watch_cb;
+	struct lf_deferred deferred;
+	unsigned enabled, polled, emitted, detached, released, deferred_ran;
+} driver;
+
+static void count(unsigned *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST);
+}
+
+static unsigned get(const unsigned *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
+}
+
+static int hook_enable(struct lf_fence *f, void *data)
+{
+	(void)f;
+	(void)data;
+	count(&driver.enabled);
+	return 0;
+}
+
+static int hook_poll(struct lf_fence *f, void *data)
+{
+	(void)f;
+	(void)data;
+	count(&driver.polled);
+	/* Stay a little: close must wait for those that are inside. */
+	sched_yield();
+	return (int)(get(&driver.polled) & 0); /* pending; from our memory, after the pause */
+}
+
+static void hook_deadline(struct lf_fence *f, int64_t deadline, void *data)
+{
+	(void)f;
+	(void)deadline;
+	count(data);
+}
+
+static void hook_detach(struct lf_fence *f, void *data)
+{
+	(void)f;
+	(void)data;
+	count(&driver.detached);
+}
+
+static void hook_release(void *data)
+{
+	(void)data;
+	count(&driver.released);
+}
+
+static const struct lf_fence_ops ops = { .enable = hook_enable, .poll = hook_poll, .set_deadline = hook_deadline, .detach = hook_detach };
+
+static int timeline(const char *name, unsigned flags, const struct lf_fence_ops *hooks, struct lf_timeline **ret)
+{
+	/* A name from our memory, too: it must be copied. */
+	const struct lf_timeline_desc desc = {
+		.name = name, .flags = flags, .ops = hooks, .data = &driver.polled, .release = hook_release, .provider = driver.provider
+	};
+
+	return lf_timeline_create(&desc, ret);
+}
+
+static int emit(enum kind kind, struct lf_timeline *tl, bool hooks)
+{
+	driver.emitted += hooks;
+	return lf_timeline_emit(tl, 0, &driver.fences[kind]);
+}
+
+static int emit_embedded(enum kind kind, struct lf_timeline *tl)
+{
+	struct job *job = lf_alloc(sizeof(*job));
+	int r;
+
+	if (!job)
+		return -ENOMEM;
+	r = lf_fence_init(&job->fence, offsetof(struct job, fence));
+	if (r) {
+		lf_free(job);
+		return r;
+	}
+	driver.emitted++;
+	driver.fences[kind] = &job->fence;
+	return lf_timeline_emit_fence(tl, 0, &job->fence);
+}
+
+static int make_ordered(void)
+{
+	int r = 0;
+
+	r |= emit(KIND_SIGNALED, driver.ordered, true);
+	r |= emit(KIND_FAILED, driver.ordered, true);
+	r |= emit(KIND_ARMED, driver.ordered, true);
+	r |= emit(KIND_PENDING, driver.ordered, true);
+	r |= emit(KIND_WAITED, driver.ordered, true);
+	r |= emit_embedded(KIND_EMBEDDED, driver.ordered);
+	lf_timeline_signal_to(driver.ordered, 1, 0);
+	lf_timeline_signal_to(driver.ordered, 2, -EIO);
+	return r;
+}
+
+static int make_unordered(void)
+{
+	int r = 0;
+
+	r |= emit(KIND_POLLED, driver.unordered, true);
+	r |= emit(KIND_ONE, driver.unordered, true);
+	r |= emit_embedded(KIND_EMBEDDED_DONE, driver.unordered);
+	r |= emit(KIND_WAITED_MANY, driver.unordered, true);
+	r |= emit(KIND_IN_CALLBACK, driver.unordered, true);
+	if (r)
+		return r;
+	lf_timeline_signal_one(driver.unordered, driver.fences[KIND_ONE], 0);
+	lf_timeline_signal_one(driver.unordered, driver.fences[KIND_EMBEDDED_DONE], 0);
+	return 0;
+}
+
+static int make_others(void)
+{
+	struct lf_timeline *gone;
+	int r = 0;
+
+	r |= emit(KIND_HOOKLESS, driver.hookless, false);
+	lf_timeline_lose(driver.lost, -ENODEV);
+	r |= emit(KIND_LOST, driver.lost, true);
+	r |= timeline("gone", LF_TIMELINE_ORDERED, &ops, &gone);
+	if (r)
+		return r;
+	r |= emit(KIND_DROPPED, gone, true);
+	lf_timeline_put(gone);
+	r |= lf_fence_create(&driver.fences[KIND_ALONE]);
+	r |= lf_fence_create(&driver.fences[KIND_ALONE_PENDING]);
+	r |= lf_fence_create_signaled(-EIO, 4711, &driver.fences[KIND_MADE_SIGNALED]);
+	driver.fences[KIND_STUB] = lf_fence_stub();
+	if (r == 0)
+		lf_fence_signal(driver.fences[KIND_ALONE], 0);
+	return r;
+}
+
+static void deferred_call(struct lf_deferred *node)
+{
+	(void)node;
+	count(&driver.deferred_ran);
+}
+
+static int driver_open(void)
+{
+	int r = lf_provider_create("plug-in", &driver.provider);
+
+	if (r)
+		return r;
+	r |= timeline("ordered", LF_TIMELINE_ORDERED, &ops, &driver.ordered);
+	r |= timeline("unordered", LF_TIMELINE_UNORDERED, &ops, &driver.unordered);
+	r |= timeline("hookless", LF_TIMELINE_ORDERED, NULL, &driver.hookless);
+	r |= timeline("lost", LF_TIMELINE_ORDERED, &ops, &driver.lost);
+	if (r)
+		return r;
+	r = make_ordered();
+	r = r ? r : make_unordered();
+	return r ? r : make_others();
+}
+
+static struct lf_fence *driver_fence(enum kind kind)
+{
+	return lf_fence_get(driver.fences[kind]);
+}
+
+static struct lf_timeline *driver_unordered(void)
+{
+	return lf_timeline_get(driver.unordered);
+}
+
+static void watch_run(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)f;
+	(void)cb;
+	/* The host signals this fence only after we are gone. */
+	abort();
+}
+
+static int driver_watch(struct lf_fence *f)
+{
+	driver.watched = lf_fence_get(f);
+	return lf_fence_add_callback(f, &driver.watch_cb, watch_run);
+}
+
+static unsigned driver_enabled(void)
+{
+	return get(&driver.enabled);
+}
+
+static unsigned driver_polled(void)
+{
+	return get(&driver.polled);
+}
+
+static unsigned driver_attached(void)
+{
+	return driver.emitted - get(&driver.detached);
+}
+
+static int driver_close(void)
+{
+	int r = lf_provider_close(driver.provider, LF_DEADLINE_NEVER);
+
+	if (r)
+		return r;
+	if (driver_attached() != 0)
+		return -EBUSY;
+	if (lf_fence_cancel_callback_sync(driver.watched, &driver.watch_cb) != LF_CB_REMOVED)
+		return -EBUSY;
+	lf_fence_put(driver.watched);
+	for (int i = 0; i < KINDS; i++)
+		lf_fence_put(driver.fences[i]);
+	lf_timeline_put(driver.ordered);
+	lf_timeline_put(driver.unordered);
+	lf_timeline_put(driver.hookless);
+	lf_timeline_put(driver.lost);
+	lf_provider_put(driver.provider);
+	/* A function of ours that was deferred has run when the barrier returns. */
+	lf_defer_call(&driver.deferred, deferred_call);
+	r = lf_reclaim_barrier();
+	if (r)
+		return r;
+	return get(&driver.deferred_ran) == 1 ? 0 : -EBUSY;
+}
+
+static const struct driver entry = {
+	.open = driver_open,
+	.fence = driver_fence,
+	.unordered = driver_unordered,
+	.watch = driver_watch,
+	.enabled = driver_enabled,
+	.polled = driver_polled,
+	.attached = driver_attached,
+	.close = driver_close,
+};
+
+__attribute__((visibility("default"))) const struct driver *driver_entry(void);
+
+const struct driver *driver_entry(void)
+{
+	return &entry;
+}

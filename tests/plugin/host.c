@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fences outlive the code that made them. A driver is loaded, makes fences of every kind and in every state, closes its provider and is
+ * unloaded (which is verified), while threads of ours wait for its fences, poll them and are inside callbacks of them. Then everything that
+ * a consumer may do is done with all of them. Any instruction of the driver that was still called, and any byte of it that was
+ * still read, would be a fault.
+ */
+#include "driver.h"
+#include "testing.h"
+
+#include <dlfcn.h>
+#include <sched.h>
+
+static const char *driver_path;
+
+/* What each kind looks like when the driver is gone. */
+static const struct {
+	int status;
+	bool alone; /* else of a timeline that is gone */
+} expected[KINDS] = {
+	[KIND_SIGNALED] = { 1, false },
+	[KIND_FAILED] = { -EIO, false },
+	[KIND_ARMED] = { -ENODEV, false },
+	[KIND_PENDING] = { -ENODEV, false },
+	[KIND_WAITED] = { -ENODEV, false },
+	[KIND_EMBEDDED] = { -ENODEV, false },
+	[KIND_POLLED] = { -ENODEV, false },
+	[KIND_ONE] = { 1, false },
+	[KIND_EMBEDDED_DONE] = { 1, false },
+	[KIND_WAITED_MANY] = { -ENODEV, false },
+	[KIND_IN_CALLBACK] = { 1, false },
+	[KIND_HOOKLESS] = { -ENODEV, false },
+	[KIND_LOST] = { -ENODEV, false },
+	[KIND_DROPPED] = { -ECANCELED, false },
+	[KIND_ALONE] = { 1, true },
+	[KIND_ALONE_PENDING] = { 0, true },
+	[KIND_MADE_SIGNALED] = { -EIO, true },
+	[KIND_STUB] = { 1, true },
+};
+
+struct counted_cb {
+	struct lf_fence_cb cb;
+	unsigned ran;
+};
+
+static void counted_run(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)f;
+	((struct counted_cb *)cb)->ran++;
+}
+
+struct host {
+	void *handle;
+	const struct driver *driver;
+	struct lf_fence *fences[KINDS];
+	struct lf_fence *own; /* ours, watched by the driver */
+	struct lf_fence_slot slot;
+	struct counted_cb armed;
+	struct lf_timeline *unordered;
+	struct lf_fence_cb stay;
+	char described_inside[200];
+	int status_inside;
+	struct flag inside, go;
+	bool stop;
+	pthread_t waiter, many_waiter, poller, signaler;
+	int many_result;
+	size_t many_first;
+};
+
+static struct host host;
+
+static void *wait_for_it(void *arg)
+{
+	return (void *)(intptr_t)lf_fence_wait(arg, LF_DEADLINE_NEVER);
+}
+
+/* Waits for the driver's fence and for two that stay pending until the driver is gone. */
+static void *wait_for_many(void *arg)
+{
+	struct lf_fence *fences[] = { host.own, host.fences[KIND_ALONE_PENDING], host.fences[KIND_WAITED_MANY] };
+	struct lf_wait_slot slots[3];
+	const struct lf_wait_many wait = { .fences = fences, .slots = slots, .count = 3, .need = 1, .deadline = LF_DEADLINE_NEVER };
+
+	(void)arg;
+	host.many_result = lf_fence_wait_many(&wait, &host.many_first);
+	return NULL;
+}
+
+static void *poll_always(void *arg)
+{
+	uintptr_t rounds = 0;
+
+	while (!__atomic_load_n(&host.stop, __ATOMIC_ACQUIRE)) {
+		lf_fence_check(host.fences[KIND_POLLED]);
+		lf_fence_check(host.fences[KIND_PENDING]);
+		lf_fence_set_deadline(host.fences[KIND_POLLED], 1);
+		rounds++;
+	}
+	(void)arg;
+	return (void *)rounds;
+}
+
+static void stay_inside(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)cb;
+	flag_set(&host.inside);
+	flag_wait(&host.go);
+	/* By now the driver is unloaded. */
+	host.status_inside = lf_fence_status(f);
+	lf_fence_describe(f, host.described_inside, sizeof(host.described_inside));
+}
+
+static void *signal_and_stay(void *arg)
+{
+	(void)arg;
+	if (!lf_timeline_signal_one(host.unordered, host.fences[KIND_IN_CALLBACK], 0))
+		abort();
+	lf_timeline_put(host.unordered);
+	return NULL;
+}
+
+static void load(void)
+{
+	driver_entry_fn entry;
+	void *symbol;
+
+	memset(&host, 0, sizeof(host));
+	host.handle = dlopen(driver_path, RTLD_NOW | RTLD_LOCAL);
+	if (!host.handle)
+		fprintf(stderr, "%s\n", dlerror());
+	assert_non_null(host.handle);
+	symbol = dlsym(host.handle, "driver_entry");
+	assert_non_null(symbol);
+	memcpy(&entry, &symbol, sizeof(entry));
+	host.driver = entry();
+	assert_int_equal(host.driver->open(), 0);
+	for (enum kind kind = 0; kind < KINDS; kind++) {
+		host.fences[kind] = host.driver->fence(kind);
+		assert_non_null(host.fences[kind]);
+	}
+}
+
+static void make_use(void)
+{
+	flag_init(&host.inside);
+	flag_init(&host.go);
+	assert_int_equal(lf_fence_create(&host.own), 0);
+	assert_int_equal(host.driver->watch(host.own), 0);
+	assert_int_equal(lf_fence_add_callback(host.fences[KIND_ARMED], &host.armed.cb, counted_run), 0);
+	lf_fence_slot_set(&host.slot, host.fences[KIND_PENDING]);
+	host.unordered = host.driver->unordered();
+	assert_int_equal(lf_fence_add_callback(host.fences[KIND_IN_CALLBACK], &host.stay, stay_inside), 0);
+	host.waiter = thread_start(wait_for_it, host.fences[KIND_WAITED], 0);
+	host.many_waiter = thread_start(wait_for_many, NULL, 0);
+	host.poller = thread_start(poll_always, NULL, 0);
+	host.signaler = thread_start(signal_and_stay, NULL, 0);
+	flag_wait(&host.inside);
+	/* Two callbacks and two waits arm a fence each; then everybody is where the test wants them. */
+	while (host.driver->enabled() < 4 || host.driver->polled() < 10)
+		sched_yield();
+}
+
+static void unload(void)
+{
+	FILE *maps;
+	char line[1000];
+	const char *name = strrchr(driver_path, '/') ? strrchr(driver_path, '/') + 1 : driver_path;
+
+	assert_int_equal(host.driver->close(), 0);
+	assert_int_equal(dlclose(host.handle), 0);
+	host.driver = NULL;
+	assert_null(dlopen(driver_path, RTLD_NOW | RTLD_NOLOAD));
+	maps = fopen("/proc/self/maps", "r");
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		assert_null(strstr(line, name));
+	fclose(maps);
+}
+
+static void consume(enum kind kind)
+{
+	struct lf_fence *f = host.fences[kind];
+	struct counted_cb cb = { .ran = 0 };
+	struct lf_wait_slot slot;
+	struct lf_wait_many many = { .fences = &f, .slots = &slot, .count = 1, .need = 1, .deadline = LF_DEADLINE_NEVER };
+	char buf[200];
+
+	assert_int_equal(lf_fence_status(f), expected[kind].status);
+	assert_int_equal(lf_fence_check(f), expected[kind].status);
+	lf_fence_set_deadline(f, 1);
+	assert_true(lf_fence_name(f, buf, sizeof(buf)) > 0);
+	/* Of the timelines only the unordered one is still held, by the thread that is inside a callback. */
+	if (expected[kind].alone)
+		assert_true(lf_fence_context(f) == 0);
+	else if (kind == KIND_POLLED || kind == KIND_ONE || kind == KIND_EMBEDDED_DONE || kind == KIND_WAITED_MANY ||
+		kind == KIND_IN_CALLBACK)
+		assert_true(strcmp(buf, "plug-in/unordered") == 0 || strcmp(buf, "signaled-timeline") == 0);
+	else
+		assert_string_equal(buf, "signaled-timeline");
+	assert_true(lf_fence_describe(f, buf, sizeof(buf)) > 0);
+	if (kind == KIND_ALONE_PENDING) {
+		assert_int_equal(lf_fence_add_callback(f, &cb.cb, counted_run), 0);
+		assert_true(lf_fence_signal(f, -EPERM));
+		assert_int_equal(cb.ran, 1);
+	}
+	assert_true(lf_fence_is_signaled(f));
+	assert_int_equal(lf_fence_add_callback(f, &cb.cb, counted_run), -ENOENT);
+	assert_int_equal(lf_fence_wait(f, LF_DEADLINE_NEVER), 0);
+	assert_int_equal(lf_fence_wait_many(&many, NULL), 0);
+	assert_true(lf_fence_timestamp(f) != INT64_MIN);
+	/* The one whose callback runs is not drained. */
+	assert_int_equal(lf_fence_wait_drained(f, 0), kind == KIND_IN_CALLBACK ? -ETIME : 0);
+}
+
+static void finish(void)
+{
+	struct lf_fence *f;
+
+	assert_int_equal((intptr_t)thread_join(host.waiter), 0);
+	thread_join(host.many_waiter);
+	assert_int_equal(host.many_result, 0);
+	assert_int_equal(host.many_first, 2);
+	for (enum kind kind = 0; kind < KINDS; kind++)
+		consume(kind);
+	assert_int_equal(host.armed.ran, 1);
+	assert_true(lf_fence_is_later(host.fences[KIND_PENDING], host.fences[KIND_ARMED]));
+	f = lf_fence_slot_get(&host.slot);
+	assert_ptr_equal(f, host.fences[KIND_PENDING]);
+	lf_fence_put(f);
+	/* The driver took its callback back: nothing is called. */
+	assert_true(lf_fence_signal(host.own, 0));
+	__atomic_store_n(&host.stop, true, __ATOMIC_RELEASE);
+	assert_true((uintptr_t)thread_join(host.poller) > 0);
+	flag_set(&host.go);
+	thread_join(host.signaler);
+	assert_int_equal(host.status_inside, 1);
+	assert_non_null(host.described_inside[0] ? host.described_inside : NULL);
+	assert_int_equal(lf_fence_wait_drained(host.fences[KIND_IN_CALLBACK], LF_DEADLINE_NEVER), 0);
+	for (enum kind kind = 0; kind < KINDS; kind++) {
+		if (!expected[kind].alone) {
+			char buf[64];
+
+			lf_fence_name(host.fences[kind], buf, sizeof(buf));
+			assert_string_equal(buf, "signaled-timeline");
+		}
+		lf_fence_put(host.fences[kind]);
+	}
+	lf_fence_slot_set(&host.slot, NULL);
+	lf_fence_put(host.own);
+	flag_fini(&host.inside);
+	flag_fini(&host.go);
+}
+
+static void fences_in_every_state_outlive_the_unloaded_driver(void **state)
+{
+	(void)state;
+	/* Several times: the driver may be loaded to the same place, or to another. */
+	for (int round = 0; round < 5; round++) {
+		load();
+		make_use();
+		unload();
+		finish();
+	}
+}
+
+static void driver_that_nobody_uses_can_be_unloaded_too(void **state)
+{
+	(void)state;
+	load();
+	assert_int_equal(lf_fence_create(&host.own), 0);
+	assert_int_equal(host.driver->watch(host.own), 0);
+	assert_true(host.driver->attached() > 0);
+	for (enum kind kind = 0; kind < KINDS; kind++)
+		if (kind != KIND_ALONE_PENDING)
+			lf_fence_put(host.fences[kind]);
+	unload();
+	assert_true(lf_fence_signal(host.fences[KIND_ALONE_PENDING], 0));
+	lf_fence_put(host.fences[KIND_ALONE_PENDING]);
+	assert_true(lf_fence_signal(host.own, 0));
+	lf_fence_put(host.own);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(fences_in_every_state_outlive_the_unloaded_driver),
+		TEST(driver_that_nobody_uses_can_be_unloaded_too),
+	};
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s DRIVER\n", argv[0]);
+		return EXIT_FAILURE;
+	}
+	driver_path = argv[1];
+	return TEST_MAIN(tests);
+}
