@@ -1,0 +1,533 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Tests of examples/minigpu, from outside: what it prints, writes and returns.
+
+Usage: test_minigpu.py MINIGPU GROUP
+
+GROUP is the name of a class below. A hash is right when sha256sum says the same. Exit status 77: what the group needs is not there.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+TRACE = SOURCE / "examples/minigpu/traces/three-rings.trace.txt"
+SHARED = SOURCE.parent / "shared/data/amdgpu-2017.trace.txt"
+MIB = 1 << 20
+PATIENCE = 280  # s; sanitizers are slow
+minigpu = ""
+
+
+def run(*args, **kwargs):
+    return subprocess.run([minigpu, *map(str, args)], capture_output=True, timeout=PATIENCE, **kwargs)
+
+
+def sha256sum(*paths):
+    return subprocess.run(["sha256sum", *map(str, paths)], capture_output=True, check=False).stdout
+
+
+def noise(size, seed):
+    """Bytes that are different everywhere, so that a block in the wrong place shows."""
+    import hashlib
+    return hashlib.shake_128(str(seed).encode()).digest(size)
+
+
+class Base(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="minigpu-test-")
+        self.path = Path(self.directory.name)
+
+    def tearDown(self):
+        self.directory.cleanup()
+
+    def file(self, name, content):
+        path = self.path / name
+        path.write_bytes(content)
+        return path
+
+    def sizes(self, *sizes):
+        return [self.file(f"{size}.bin", noise(size, size)) for size in sizes]
+
+    def assert_hashes(self, files, *options):
+        result = run(*options, "hash", *files)
+        self.assertEqual(result.stdout, sha256sum(*files), result.stderr.decode())
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        return result.stderr.decode()
+
+    def trace(self, *lines):
+        return self.file("made.trace.txt", "".join(line + "\n" for line in lines).encode())
+
+
+def table_row(text, name):
+    """The numbers of a row of the table of engines: jobs, fences, runs, failed, resets, lost."""
+    row = re.search(rf"^{name} +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) ", text, re.M)
+    assert row, text
+    return dict(zip(("jobs", "fences", "runs", "failed", "resets", "lost"), map(int, row.groups())))
+
+
+def counts(text, name):
+    """The two numbers (record, replay) of a row of the report of a replay."""
+    row = re.search(rf"^{name} +(\d+) +(\d+)$", text, re.M)
+    assert row, text
+    return tuple(map(int, row.groups()))
+
+
+class Hash(Base):
+    def test_sizes_around_every_boundary(self):
+        self.assert_hashes(self.sizes(0, 1, *range(55, 66), MIB - 1, MIB, MIB + 1, 4 * MIB, 5 * MIB + 17))
+
+    def test_file_larger_than_device_memory(self):
+        report = self.assert_hashes(self.sizes(65 * MIB + 4321), "--memory", "16")
+        self.assertIn("16.0 MiB of device memory", report)
+        total = table_row(report, "total")
+        self.assertEqual(total["jobs"], 2 * 66)
+        self.assertEqual(total["fences"], 2 * total["jobs"])
+        self.assertEqual(total["runs"], total["jobs"])
+
+    def test_one_block_of_device_memory_serves_many_files(self):
+        self.assert_hashes(self.sizes(3 * MIB + 1, 2 * MIB, 1, 4 * MIB - 1, 0), "--memory=1")
+
+    def test_files_are_spread_over_both_digest_engines(self):
+        report = self.assert_hashes(self.sizes(3 * MIB, 3 * MIB + 1, 3 * MIB + 2, 3 * MIB + 3))
+        self.assertEqual(table_row(report, "digest 0")["jobs"], 8)
+        self.assertEqual(table_row(report, "digest 1")["jobs"], 8)
+
+    def test_many_files_in_the_order_of_the_arguments(self):
+        self.assert_hashes([self.file(f"f{i}", noise(i * 37, i)) for i in range(150)])
+
+    def test_options_stand_before_or_after_the_command(self):
+        file = self.file("a", b"abc")
+        for args in (("--memory", 2, "hash", file), ("hash", file, "--memory", 2), ("hash", "--memory=2", "--", file)):
+            self.assertEqual(run(*args).stdout, sha256sum(file))
+
+    def test_names_that_would_break_a_line_are_escaped(self):
+        self.assert_hashes([self.file("a\nb", b"1"), self.file("back\\slash", b"2"), self.file("with blank", b"3")])
+
+    def test_standard_input(self):
+        result = run("hash", "-", input=noise(2 * MIB + 5, 1))
+        file = self.file("same", noise(2 * MIB + 5, 1))
+        self.assertEqual(result.stdout.split()[0], sha256sum(file).split()[0])
+
+    def test_pipe_that_comes_in_pieces(self):
+        script = "import sys, time\nfor i in range(40):\n\tsys.stdout.write('x' * 50000); sys.stdout.flush(); time.sleep(0.002)"
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as pieces:
+            result = run("hash", "-", stdin=pieces.stdout)
+        self.assertEqual(result.stdout.split()[0], sha256sum(self.file("same", b"x" * 2000000)).split()[0])
+
+    def test_file_without_a_size(self):
+        self.assert_hashes(["/proc/version"])
+
+
+class Errors(Base):
+    def check(self, *bad):
+        good = self.sizes(100, 2 * MIB)
+        result = run("hash", good[0], *bad, good[1])
+        self.assertEqual(result.stdout, sha256sum(*good))
+        self.assertEqual(result.returncode, 1)
+        return result.stderr.decode()
+
+    def test_missing_file_is_named_and_the_others_are_done(self):
+        self.assertIn(f"{self.path}/nowhere: No such file", self.check(self.path / "nowhere"))
+
+    def test_directory_is_named_and_the_others_are_done(self):
+        self.assertIn(f"{self.path}: Is a directory", self.check(self.path))
+
+    def test_file_that_cannot_be_read_is_named_and_the_others_are_done(self):
+        self.assertIn("/proc/self/mem: Input/output error", self.check("/proc/self/mem"))
+
+    @unittest.skipIf(os.geteuid() == 0, "root may read everything")
+    def test_file_without_permission_is_named_and_the_others_are_done(self):
+        file = self.file("secret", b"x")
+        file.chmod(0)
+        self.assertIn(f"{file}: Permission denied", self.check(file))
+
+    def test_all_of_them_at_once(self):
+        text = self.check(self.path, "/proc/self/mem", self.path / "nowhere")
+        self.assertEqual(len(re.findall("^minigpu: ", text, re.M)), 3)
+
+    def test_no_progress_in_a_pipe(self):
+        self.assertNotIn("\r", self.check(self.path / "nowhere"))
+
+    def test_file_that_becomes_shorter_while_it_is_read(self):
+        file = self.file("shrinks", noise(8 * MIB, 8))
+        fifo = self.path / "fifo"
+        os.mkfifo(fifo)
+        # The driver opens four files at once and reads a chunk of each in turn; the pipe makes it stop after the first of `shrinks`.
+        with subprocess.Popen([minigpu, "hash", file, fifo], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            with open(fifo, "wb") as pipe:
+                pipe.write(noise(MIB // 2, 1))
+                pipe.flush()
+                os.truncate(file, MIB + 10)
+            out, err = process.communicate(timeout=PATIENCE)
+        self.assertIn(f"{file}: file became shorter".encode(), err)
+        self.assertEqual(process.returncode, 1)
+        self.assertEqual(out.split()[0], sha256sum(self.file("same", noise(MIB // 2, 1))).split()[0])
+
+    def test_output_that_cannot_be_written_is_named(self):
+        for option in ("--svg", "--trace"):
+            result = run("hash", TRACE, option, self.path / "no/such/file")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{self.path}/no/such/file: cannot be written", result.stderr.decode())
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_full_disk_is_an_error(self):
+        self.assertEqual(run("hash", TRACE, "--svg", "/dev/full").returncode, 1)
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([minigpu, "hash", TRACE], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"standard output", result.stderr)
+
+    def test_wrong_command_lines(self):
+        for args, message in (
+                ((), "expected a command"),
+                (("frobnicate",), "not frobnicate"),
+                (("hash",), "at least one file"),
+                (("replay",), "expected one trace"),
+                (("replay", "a", "b"), "expected one trace"),
+                (("--frob", "hash", "x"), "--frob"),
+                (("hash", "x", "--memory"), "requires an argument"),
+                (("hash", "x", "--memory", "0"), "--memory: expected a whole number from 1 to 65536, not '0'"),
+                (("hash", "x", "--memory", "-1"), "not '-1'"),
+                (("hash", "x", "--memory", "12k"), "not '12k'"),
+                (("hash", "x", "--memory", "99999999999999999999"), "--memory: expected"),
+                (("hash", "x", "--hang-every", "often"), "--hang-every: expected"),
+                (("replay", "x", "--speed", "fast"), "--speed: expected full, recorded, or a number"),
+                (("replay", "x", "--speed", "0"), "--speed: expected"),
+        ):
+            result = run(*args)
+            self.assertEqual(result.returncode, 2, args)
+            self.assertIn(message, result.stderr.decode())
+            self.assertEqual(result.stdout, b"")
+
+    def test_help(self):
+        result = run("--help")
+        self.assertEqual(result.returncode, 0)
+        for option in ("--hang-every", "--lose-engine-at", "--seed", "--faults", "--trace", "--svg", "--memory", "--speed", "--strict"):
+            self.assertIn(option, result.stdout.decode())
+
+
+class Faults(Base):
+    def files(self):
+        return self.sizes(0, 1, MIB, 9 * MIB + 1, 4 * MIB - 1)
+
+    def test_hang_every_third_run(self):
+        total = table_row(self.assert_hashes(self.files(), "--hang-every", "3"), "total")
+        self.assertGreater(total["resets"], 10)
+        self.assertGreaterEqual(total["runs"], total["jobs"] + total["resets"])
+        self.assertEqual(total["failed"], 0)
+
+    def test_hang_every_second_run_with_little_memory(self):
+        self.assert_hashes(self.sizes(4 * MIB, 3 * MIB + 5), "--hang-every", "2", "--memory", "2")
+
+    def test_jobs_that_always_hang_are_given_up(self):
+        files = self.sizes(10, 20)
+        result = run("hash", *files, "--hang-every", "1")
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stdout, b"")
+        for file in files:
+            self.assertIn(f"{file}: given up", result.stderr.decode())
+
+    def test_engine_lost_at_any_run(self):
+        files = self.files()
+        for at in (1, 2, 3, 5, 7):
+            report = self.assert_hashes(files, "--lose-engine-at", at, "--memory", "3")
+            self.assertEqual(table_row(report, "digest 0")["lost"], 1, report)
+
+    def test_engine_lost_at_the_very_end(self):
+        self.assert_hashes(self.sizes(4 * MIB + 1), "--lose-engine-at", 5)
+
+    def test_engine_that_lives_until_the_end_is_not_lost(self):
+        report = self.assert_hashes(self.sizes(1), "--lose-engine-at", 1000)
+        self.assertEqual(table_row(report, "total")["lost"], 0)
+
+    def test_lost_late_and_reordered_interrupts(self):
+        for seed in range(3):
+            self.assert_hashes(self.files(), "--faults", "--seed", seed)
+
+    def test_everything_at_once(self):
+        files = self.sizes(20 * MIB + 1, 7 * MIB, 0, 6 * MIB - 1)
+        for seed in range(3):
+            self.assert_hashes(files, "--faults", "--hang-every", 5, "--lose-engine-at", 4 + seed, "--memory", 4, "--seed", seed)
+
+
+class Pictures(Base):
+    def outputs(self, *args):
+        svg, trace = self.path / "out.svg", self.path / "out.json"
+        result = run(*args, "--svg", svg, "--trace", trace)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        return xml.etree.ElementTree.parse(svg).getroot(), json.loads(trace.read_bytes())["traceEvents"], result.stderr.decode()
+
+    def check(self, *args):
+        svg, events, report = self.outputs(*args)
+        self.assertTrue(svg.tag.endswith("}svg"))
+        self.assertEqual(svg.get("width"), "1200")
+        names = {e["args"]["name"] for e in events if e["name"] == "thread_name"}
+        texts = "".join(svg.itertext())
+        for name in names:
+            self.assertIn(name[:12], texts)
+        for event in events:
+            self.assertIn(event["ph"], "MXisf")
+            if event["ph"] == "X":
+                self.assertGreaterEqual(event["dur"], 0)
+        return events, report
+
+    def test_bars_of_an_engine_do_not_overlap(self):
+        events, _ = self.check("hash", *self.sizes(9 * MIB, 5 * MIB), "--faults", "--hang-every", 7)
+        for tid in (1, 2, 3):
+            bars = [e for e in events if e["ph"] == "X" and e["tid"] == tid]
+            for before, after in zip(bars, bars[1:]):
+                self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 0.002)
+
+    def test_every_run_is_a_bar_and_every_reset_a_mark(self):
+        events, report = self.check("hash", *self.sizes(9 * MIB, 5 * MIB), "--hang-every", 4, "--lose-engine-at", 6)
+        total = table_row(report, "total")
+        self.assertEqual(sum(e["ph"] == "X" for e in events), total["runs"])
+        self.assertEqual(sum(e["name"] == "reset" for e in events), total["resets"])
+        self.assertEqual(sum(e["name"] == "engine lost" for e in events), 1)
+
+    def test_data_flows_from_a_copy_to_its_digest(self):
+        events, _ = self.check("hash", *self.sizes(3 * MIB))
+        flows = {e["id"] for e in events if e["ph"] == "s"}
+        self.assertEqual(len(flows), 4)
+        self.assertEqual(flows, {e["id"] for e in events if e["ph"] == "f"})
+
+    def test_names_that_are_no_text(self):
+        names = [b'<&">\'.txt', b"quote\\\"", b"\xff\xfe latin", "grün".encode(), b"tab\tnewline\n"]
+        paths = [os.path.join(os.fsencode(self.path), name) for name in names]
+        for path in paths:
+            with open(path, "wb") as file:
+                file.write(b"x")
+        self.check("hash", *map(os.fsdecode, paths))
+
+    def test_nothing_at_all(self):
+        self.check("hash", self.file("empty", b""))
+
+    def test_many_jobs_are_drawn_small(self):
+        svg = self.path / "many.svg"
+        self.assertEqual(run("hash", *[self.file(f"f{i}", b"x") for i in range(400)], "--svg", svg).returncode, 0)
+        self.assertLess(svg.stat().st_size, 500000)
+
+    def test_replay(self):
+        self.check("replay", TRACE)
+
+
+def cs(time, seqno, context=105, ring="gfx", task="game-1"):
+    return f"{task} [001] {time:.6f}: amdgpu_cs_ioctl: sched_job_id=1 timeline={ring} context={context} seqno={seqno} fence=0 num_ibs=1"
+
+
+def started(time, seqno, context=105, ring="gfx"):
+    return f"gfx-190 [003] {time:.6f}: amdgpu_sched_run_job: sched_job_id=1 timeline={ring} context={context} seqno={seqno} num_ibs=1"
+
+
+def signaled(time, seqno, context=105, ring="gfx", driver="amd_sched"):
+    return f"<idle>-0 [000] {time:.6f}: dma_fence_signaled: driver={driver} timeline={ring} context={context} seqno={seqno}"
+
+
+class Replay(Base):
+    def replay(self, *args, status=0):
+        result = run("replay", *args)
+        self.assertEqual(result.returncode, status, (result.stdout + result.stderr).decode())
+        return result.stdout.decode(), result.stderr.decode()
+
+    def test_shipped_trace(self):
+        out, err = self.replay("--strict", TRACE)
+        self.assertNotIn("minigpu:", err)
+        text = TRACE.read_text()
+        submits = len(re.findall("amdgpu_cs_ioctl:|drm_sched_job_queue:", text))
+        runs = len(re.findall("amdgpu_sched_run_job:|drm_sched_job_run:", text))
+        signals = len(re.findall("dma_fence_signaled:|drm_sched_job_done:", text))
+        self.assertEqual(counts(out, "submits")[0], submits)
+        self.assertEqual(counts(out, "runs")[0], runs)
+        self.assertEqual(counts(out, "signals")[0], signals)
+        self.assertEqual(counts(out, "order violations"), (0, 0))
+        self.assertIn("3 rings", out)
+        total = table_row(out, "total")
+        self.assertEqual(total["runs"], total["jobs"])
+        self.assertEqual(total["failed"], 0)
+
+    def test_shipped_trace_is_what_the_script_makes(self):
+        made = subprocess.run([sys.executable, TRACE.parent / "make-trace.py"], capture_output=True, check=True).stdout
+        self.assertEqual(made, TRACE.read_bytes())
+
+    def test_same_seed_same_report(self):
+        for options in ((), ("--faults", "--seed", 7), ("--faults", "--hang-every", 9, "--lose-engine-at", 20)):
+            self.assertEqual(self.replay(TRACE, *options)[0], self.replay(TRACE, *options)[0])
+
+    def test_other_seed_other_faults_same_result(self):
+        reports = {self.replay(TRACE, "--faults", "--seed", seed)[0] for seed in range(4)}
+        self.assertGreater(len(reports), 1)
+
+    def test_hanging_jobs_are_run_again(self):
+        total = table_row(self.replay(TRACE, "--hang-every", 10)[0], "total")
+        self.assertGreater(total["resets"], 10)
+        self.assertEqual(total["failed"], 0)
+
+    def test_lost_engine_is_replaced(self):
+        for at in (1, 2, 50):
+            out, _ = self.replay(TRACE, "--lose-engine-at", at)
+            self.assertEqual(table_row(out, "total")["lost"], 1)
+            self.assertEqual(counts(out, "order violations"), (0, 0))
+
+    def test_in_real_time(self):
+        out, _ = self.replay(TRACE, "--speed", "recorded")
+        self.assertEqual(counts(out, "signals"), counts(self.replay(TRACE)[0], "signals"))
+
+    def test_in_real_time_with_faults(self):
+        self.replay(TRACE, "--speed", 4, "--hang-every", 20, "--lose-engine-at", 30)
+
+    def test_task_names_are_anything(self):
+        tasks = ("a b-1", "kworker/1:2-77", "[k] 12-3 [001]-9", "alsa-sink-HDMI -20001", "<...>-0", "x: 1.5: y-4")
+        lines = [cs(1 + i / 100, i + 1, task=task) for i, task in enumerate(tasks)]
+        self.assertEqual(counts(self.replay("--strict", self.trace(*lines))[0], "submits"), (6, 6))
+
+    def test_text_of_ftrace(self):
+        out, _ = self.replay("--strict", self.trace(
+            "# tracer: nop", "#", "",
+            "   game-1     (    1) [001] d..1.    10.000001: amdgpu_cs_ioctl: sched_job=1, timeline=gfx, context=5, seqno=1, ring_name=f, num_ibs=1",
+            "   gfx-2      (-----) [001] .....    10.000123456: amdgpu_sched_run_job: sched_job=1, timeline=gfx, context=5, seqno=1, ring_name=f",
+            " <idle>-0       [000] d.h2.    10.001: dma_fence_signaled: driver=drm_sched timeline=gfx context=5 seqno=1"))
+        self.assertEqual(counts(out, "signals"), (1, 2))
+        self.assertIn("122 us", out)
+        self.assertIn("877 us", out)
+
+    def test_events_of_linux_6_17(self):
+        out, _ = self.replay("--strict", self.trace(
+            "app-9 [006] 2664.817937804: drm_sched_job_queue: dev=0000:04:00.0, fence=401:1 ring=gfx_0.0.0, job count:0, hw job count:0, client_id:13",
+            "kworker/u64:1-9 [000] 2664.817945719: drm_sched_job_run: dev=0000:04:00.0, fence=401:1, ring=gfx_0.0.0, job count:0, hw job count:1, client_id:13",
+            "app-9 [006] 2664.817950: drm_sched_job_add_dep: fence=403:1 depends on fence=401:1",
+            "app-9 [006] 2664.817951: drm_sched_job_queue: dev=0000:04:00.0, fence=403:1, ring=sdma0, job count:0, hw job count:0, client_id:13",
+            "app-9 [006] 2664.817952: drm_sched_job_unschedulable: fence=403:1 depends on unsignalled fence=401:1",
+            "<idle>-0 [005] 2664.818155405: drm_sched_job_done: fence=401:1 signaled"))
+        self.assertEqual(counts(out, "submits"), (2, 2))
+        self.assertEqual(counts(out, "runs"), (1, 2))
+        self.assertIn("7.92 us", out)
+        self.assertEqual(table_row(out, "sdma0")["runs"], 1)
+
+    def test_dependencies_in_a_circle_end(self):
+        queue = "app-9 [006] {0}: drm_sched_job_queue: dev=d, fence={1}:1, ring={2}, job count:0, hw job count:0, client_id:1"
+        depends = "app-9 [006] 0.9: drm_sched_job_add_dep: fence={0}:1 depends on fence={1}:1"
+        self.replay(self.trace(depends.format(3, 5), depends.format(5, 3), depends.format(3, 3), queue.format("1.0", 3, "a"), queue.format("1.1", 5, "b")))
+
+    def test_context_zero_belongs_to_several_rings(self):
+        out, _ = self.replay(self.trace(
+            signaled(1.0, 500, 0, "gfx", "amdgpu"), signaled(1.1, 7, 0, "sdma0", "amdgpu"), signaled(1.2, 501, 0, "gfx", "amdgpu")))
+        self.assertEqual(counts(out, "contexts"), (2, 2))
+
+    def test_jobs_that_the_recording_shows_in_part(self):
+        out, _ = self.replay(self.trace(
+            signaled(0.9, 7), started(1.0, 8), signaled(1.1, 8), cs(1.2, 9), signaled(1.4, 9), cs(1.5, 10), started(1.6, 10), cs(1.7, 11)))
+        self.assertEqual(counts(out, "submits"), (3, 5))
+        self.assertEqual(counts(out, "signals")[1], 10)
+
+    def test_unknown_events_are_counted(self):
+        out, _ = self.replay("--strict", self.trace(cs(1, 1), "x-0 [001] 1.100000: drm_vblank_event: crtc=1 seq=540828"))
+        self.assertIn("1 events of other kinds", out)
+
+    def test_malformed_lines_are_named_and_passed_over(self):
+        bad = (
+            ("no trace at all", "expected task-pid [cpu] seconds.fraction: event: fields"),
+            ("game-1 [001] yesterday: amdgpu_cs_ioctl: timeline=gfx", "expected a time, as in 630659.133156:"),
+            ("game-1 [001] 1.000000: amdgpu cs ioctl", "expected the name of an event and ':'"),
+            ("game-1 [001] 1.000000: amdgpu_cs_ioctl: timeline=gfx seqno=1", "expected context=<number>"),
+            ("game-1 [001] 1.000000: amdgpu_cs_ioctl: timeline=gfx context=x seqno=1", "expected context=<number>"),
+            ("game-1 [001] 1.000000: amdgpu_cs_ioctl: timeline=gfx context=1", "expected seqno=<number>"),
+            ("game-1 [001] 1.000000: amdgpu_cs_ioctl: timeline=gfx context=1 seqno=99999999999999999999999", "expected seqno=<number>"),
+            ("game-1 [001] 1.000000: dma_fence_signaled: timeline=gfx context=1 seqno=1", "expected driver=<name>"),
+            ("game-1 [001] 1.000000: drm_sched_job_run: dev=d, fence=7, ring=gfx", "expected fence=<context>:<seqno>"),
+            ("game-1 [001] 1.000000: drm_sched_job_run: dev=d, fence=7:1", "expected ring=<name>"),
+        )
+        trace = self.trace(cs(1, 1), *[line for line, _ in bad])
+        out, err = self.replay(trace)
+        for number, (_, message) in enumerate(bad, 2):
+            self.assertIn(f"{trace}:{number}: {message}", err)
+        self.assertIn(f"{len(bad)} malformed lines", out)
+
+    def test_strict_stops_at_the_first_malformed_line(self):
+        trace = self.trace(cs(1, 1), "what is this", "and this")
+        out, err = self.replay("--strict", trace, status=1)
+        self.assertEqual(out, "")
+        self.assertIn(f"{trace}:2: expected", err)
+        self.assertNotIn(":3:", err)
+
+    def test_thousands_of_malformed_lines_are_few_messages(self):
+        out, err = self.replay(self.trace(cs(1, 1), *["garbage"] * 5000))
+        self.assertLess(len(err.splitlines()), 20)
+        self.assertIn("5000 malformed lines", out)
+
+    def violates(self, message, *lines):
+        trace = self.trace(*lines)
+        out, err = self.replay(trace, status=1)
+        self.assertIn(message, err)
+        self.assertEqual(counts(out, "order violations")[0], 1, out)
+        self.assertEqual(counts(out, "order violations")[1], 0, out)
+
+    def test_signals_out_of_order_are_a_violation(self):
+        self.violates(":6: context 105: seqno 1 signals after 2",
+                      cs(1.0, 1), cs(1.1, 2), started(1.2, 1), started(1.3, 2), signaled(1.4, 2), signaled(1.5, 1))
+
+    def test_signal_before_the_run_is_a_violation(self):
+        self.violates("seqno 1: signals before it runs", cs(1.0, 1), signaled(1.2, 1), started(1.3, 1))
+
+    def test_run_before_the_submission_is_a_violation(self):
+        self.violates("seqno 1: runs before it is submitted", started(1.0, 1), cs(1.1, 1), signaled(1.2, 1))
+
+    def test_signal_twice_is_a_violation(self):
+        self.violates("seqno 1 signals after 1", cs(1.0, 1), started(1.1, 1), signaled(1.2, 1), signaled(1.3, 1))
+
+    def test_submission_out_of_order_is_a_violation(self):
+        self.violates("seqno 2: is submitted before the one before it", cs(1.0, 2), cs(1.1, 1))
+
+    def test_hardware_fences_out_of_order_are_a_violation(self):
+        self.violates("context 0: seqno 6 signals after 7", signaled(1.0, 7, 0, "gfx", "amdgpu"), signaled(1.1, 6, 0, "gfx", "amdgpu"))
+
+    def test_trace_without_anything_to_replay(self):
+        for trace in (self.file("empty", b""), self.trace("x-0 [001] 1.100000: drm_vblank_event: crtc=1"), self.file("binary", noise(70000, 1))):
+            _, err = self.replay(trace, status=1)
+            self.assertIn(f"{trace}: no events of GPU jobs or fences", err)
+
+    def test_trace_that_cannot_be_read(self):
+        self.assertIn("No such file", self.replay(self.path / "nowhere", status=1)[1])
+        self.assertIn("Is a directory", self.replay(self.path, status=1)[1])
+
+
+class Shared(Base):
+    """A real recording, which is not part of the repository."""
+
+    def test_recording_of_2017(self):
+        result = run("replay", "--strict", SHARED)
+        out = result.stdout.decode()
+        self.assertEqual(result.returncode, 0, out + result.stderr.decode())
+        self.assertEqual(counts(out, "submits"), (755, 783))
+        self.assertEqual(counts(out, "runs"), (693, 783))
+        self.assertEqual(counts(out, "signals"), (1976, 2 * 783 + 642))
+        self.assertEqual(counts(out, "contexts"), (9, 10))
+        self.assertEqual(counts(out, "order violations"), (0, 0))
+        self.assertIn("250 events of other kinds, 0 malformed lines", out)
+
+    def test_recording_of_2017_with_faults(self):
+        result = run("replay", SHARED, "--faults", "--hang-every", 50, "--lose-engine-at", 300)
+        self.assertEqual(result.returncode, 0, (result.stdout + result.stderr).decode())
+
+    def test_recording_of_2017_in_real_time(self):
+        result = run("replay", SHARED, "--speed", 10)
+        self.assertEqual(result.returncode, 0, (result.stdout + result.stderr).decode())
+
+
+def main():
+    global minigpu
+    minigpu, group = os.path.abspath(sys.argv[1]), sys.argv[2]
+    if group == "Shared" and not SHARED.exists():
+        print(f"skipped: {os.path.relpath(SHARED, SOURCE)} is not here")
+        return 77
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(globals()[group])
+    return not unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
