@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the benchmarks share: pinning, interleaved repeats, medians, ratios, JSON.
+ *
+ * A *case* is one row of a table of budgets: one thing to do, and the implementations that do it, libfence first. A *repeat* runs every
+ * implementation of the case once, in turn, so that whatever drifts (clock rate, neighbours, caches of the host) hits all alike; the
+ * ratio is taken inside each repeat, and its median is what a budget is compared with. Times are medians over the repeats too, and the
+ * spread is the 90th percentile over the 10th. A case whose spread is over BENCH_NOISY is measured again, a few times at most, and the
+ * calmest measurement counts.
+ *
+ * An implementation is a function that prepares outside, works between bench_start() and bench_stop() (as often as it likes in one run),
+ * and checks that what it timed has really happened (BENCH_CHECK): a benchmark of a broken operation is worth nothing.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BENCH_MAX_IMPLS 5
+#define BENCH_NOISY     1.3
+
+/* Which time a case is measured in. */
+enum bench_clock {
+	/* CPU time of the calling thread: for work that never sleeps. What other processes take is no cost of the operation. */
+	BENCH_THREAD_TIME,
+	/* CPU time of all threads of the process: for threads that hand over to each other on one CPU, where it is the time that passes. */
+	BENCH_PROCESS_TIME,
+	/* What passes on the wall: for threads on different CPUs that wait for each other. */
+	BENCH_WALL_TIME,
+};
+
+/* One run of one implementation. */
+struct bench_run {
+	size_t n; /* how many operations to time; the function may lower it to what it did */
+	int param; /* the case's */
+	int64_t reclaim_ns; /* the function may add what it took to drain deferred frees, outside the timed sections */
+	/* the harness's own: */
+	enum bench_clock clock;
+	int64_t started;
+	int64_t ns;
+};
+
+struct bench_impl {
+	const char *name;
+	void (*run)(struct bench_run *run); /* NULL: not in this build, left out */
+};
+
+struct bench_case {
+	const char *name;
+	enum bench_clock clock;
+	int cpus; /* how many it needs; left out where there are fewer */
+	int param; /* for the functions */
+	size_t step; /* n is a multiple of this */
+	size_t max_n; /* and at most this; 0: as many as fill the time of a run */
+	const char *peer; /* the implementation that the first one is compared with; NULL: none */
+	double max_ratio; /* budget as a multiple of the peer; 0: none */
+	double max_ns; /* budget in nanoseconds, where the peer is none; 0: none */
+	struct bench_impl impls[BENCH_MAX_IMPLS]; /* libfence's first */
+};
+
+/*
+ * Runs the cases of a table. Options: --quick, --ratios-only (budgets in nanoseconds are not judged), --json FILE, --case TEXT (only
+ * cases with this in their name), --tag TEXT (put behind every implementation's name). Returns the exit status; budgets that are not met
+ * are no failure.
+ */
+int bench_main(int argc, char **argv, const char *table, const struct bench_case *cases, size_t count);
+
+/* Time passes from here ... */
+void bench_start(struct bench_run *run);
+/* ... to here. */
+void bench_stop(struct bench_run *run);
+int64_t bench_wall_ns(void);
+
+/* Starts a thread on one of the CPUs that bench_main() chose: 0 is the caller's, 1 the other. */
+pthread_t bench_thread(void *(*fn)(void *), void *arg, int cpu);
+void bench_join(pthread_t thread);
+
+/* Allocates or ends the program. */
+void *bench_alloc(size_t size);
+
+#define BENCH_CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "%s:%d: benchmark is broken: %s\n", __FILE__, __LINE__, #condition); \
+			exit(2); \
+		} \
+	} while (0)
+
+#endif
