@@ -32,6 +32,7 @@
 
 #define LF_API        __attribute__((visibility("default")))
 #define LF_MUST_CHECK __attribute__((warn_unused_result))
+#define LF_ALIGNED(n) __attribute__((aligned(n)))
 
 LF_BEGIN_DECLS
 
@@ -172,7 +173,7 @@ LF_API int lf_track(unsigned flags);
 
 /**
  * Ends the use of the library: runs and frees everything deferred, stops and joins the reclaimer thread, and frees what the library
- * keeps for itself. With lf_track(), what is still alive is listed in the log (LF_LOG_INFO), a line each. There is no lf_init():
+ * keeps for itself. With lf_track(), what is still alive is listed in the log (LF_LOG_INFO), a line each, and forgotten. There is no lf_init():
  * the first use sets up, also after lf_fini().
  *
  * @par Context

@@ -198,9 +198,9 @@ struct lf_fence_cb;
  *
  * @par Context
  * The thread that signals, with no lock of the library held, outside its read sections. It may do anything but wait: signal, add,
- * remove, cancel (itself too) and put, the last reference to this fence included. Callbacks of one fence run one after the other,
- * first added first. What signals inside a callback leaves its callbacks to the thread's outermost signal: no recursion, and all have
- * run when that returns.
+ * remove, cancel (itself too), take and put references, the last one to this fence included. Callbacks of one fence run one after the other,
+ * first added first. What signals inside a callback leaves its callbacks to the thread's outermost signal, in the order in which it signaled: no recursion,
+ * and all have run when that returns.
  */
 typedef void (*lf_fence_cb_fn)(struct lf_fence *f, struct lf_fence_cb *cb);
 
@@ -213,7 +213,7 @@ struct lf_fence_cb {
 	struct lf_fence_cb *prev; /**< not yours */
 	lf_fence_cb_fn func; /**< not yours */
 	lf_atomic_ptr state; /**< not yours */
-};
+} LF_ALIGNED(8);
 
 /** Initialises a node that is not zeroed otherwise. */
 #define LF_FENCE_CB_INIT { NULL, NULL, NULL, { 0 } }

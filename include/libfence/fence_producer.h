@@ -27,7 +27,7 @@ struct lf_fence {
 	lf_atomic_u32 state; /**< not yours */
 	void *link; /**< not yours */
 	uintptr_t running; /**< not yours */
-};
+} LF_ALIGNED(8);
 
 /** The farthest that a fence may lie from the start of the block it is embedded in, in bytes. */
 #define LF_FENCE_MAX_OFFSET 1016

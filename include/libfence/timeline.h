@@ -29,8 +29,8 @@ struct lf_timeline_desc {
 	const struct lf_fence_ops *ops; /**< hooks for all its fences; borrowed until release has returned; may be NULL */
 	void *data; /**< handed to the hooks */
 	/**
-	 * Called once, when the timeline has been put for the last time and its last fence is detached: @p data is no longer used. May be
-	 * NULL. Runs like a hook.
+	 * Called once, when the timeline has been put for the last time, or its provider is closed, and its last fence is detached: @p data is
+	 * no longer used. May be NULL. Runs like a hook.
 	 */
 	void (*release)(void *data);
 	struct lf_provider *provider; /**< whose code the hooks are; takes a reference; may be NULL */
@@ -146,7 +146,7 @@ LF_API bool lf_timeline_signal_one(struct lf_timeline *tl, struct lf_fence *f, i
  * first loss counts.
  *
  * @param tl borrowed for the call
- * @param error like lf_fence_signal(), and not 0
+ * @param error like lf_fence_signal(); 0 is no loss, and misuse like any other bad error: -EINVAL
  *
  * @par Context
  * Like lf_fence_signal().

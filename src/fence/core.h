@@ -15,6 +15,7 @@
 #include "base/refcount.h"
 #include "base/track.h"
 
+_Static_assert(_Alignof(struct lf_fence) >= 8 && _Alignof(struct lf_fence_cb) >= 8, "three bits of their addresses hold flags");
 _Static_assert(sizeof(void *) != 8 || sizeof(struct lf_fence) == 64, "a fence is one cache line");
 
 /* --- The callback word: list pointer | flags ------------------------------------------------------------------------------ */

@@ -39,14 +39,18 @@
  * F6. DEAD implies SIGNALED, not DRAINED.
  * F7. The kind is set.
  *
+ * And for everybody:
+ * F8. Who locks takes the word from the very operation that locked. A later load may find another locker's mark in its place (see
+ *     fence_lock_signaled()): the word proper is in the hands of the holder until it unlocks.
+ *
  * Locking: FENCE_LOCK in the callback word, held for a few instructions; nothing is called under it but internal nodes' counting. A timeline's
  * mutex may be held when it is taken, never the other way round.
  *
  * Ordering: fence-lock, fence-push, fence-signaled; refcount. In docs/ORDERING.md.
  *
- * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too; instead of counting a reference for it (two locked
- * operations for every signal) the last put finds the fence not drained, marks it DEAD and leaves its reference to the dispatcher, who puts it
- * after the last callback. Both decide under the lock.
+ * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too, and the callback that runs may take references, as if it had
+ * one. Instead of counting a reference for that (two locked operations for every signal), whoever brings the count to zero then leaves a reference
+ * behind, marks the fence DEAD, and the dispatcher puts it after the last callback. Both decide under the lock; see leave_to_dispatcher().
  *
  * Not here: release hooks. Nothing of the producer is needed for freeing: the block comes from the library's allocator.
  */
@@ -58,7 +62,7 @@
 #include "base/rcu.h"
 #include "base/reclaim.h"
 #include "base/track.h"
-#include "fence/registry.h"
+#include "fence/timeline.h"
 
 /* What the count of a freed fence holds in debug builds: far inside the upper half, so that puts and gets do not change it. */
 #define COUNT_FREED UINT32_C(0xdeadf3ce)
@@ -212,7 +216,12 @@ struct lf_fence *lf_fence_stub(void)
 
 struct lf_fence *lf_fence_get(struct lf_fence *f)
 {
-	if (f && debug_check(f, __func__))
+	if (!f || !debug_check(f, __func__))
+		return f;
+	/* The callback that runs may find 0, while another thread puts the last reference and has not left it to the dispatcher yet. */
+	if (unlikely(this_thread()->current == f))
+		u32_fetch_add(&f->count, 1, memory_order_relaxed); /* relaxed: see refcount_get() */
+	else
 		refcount_get(&f->count, "lf_fence_get");
 	return f;
 }
@@ -243,18 +252,23 @@ void fence_free(struct lf_fence *f)
 	mem_free(block);
 }
 
-/* The reference that a signaled fence was left with goes to its dispatcher, unless that is through already. */
+/*
+ * Nobody has counted a reference any more. If callbacks are still running, one is left for the dispatcher, which puts it; unless the callback that
+ * runs took one while we were on our way here: then the fence ends with that one. Returns whether the fence can be freed.
+ */
 static bool leave_to_dispatcher(struct lf_fence *f)
 {
 	uintptr_t word = fence_lock(f);
-	bool leave = !(word & FENCE_DRAINED) && !PLANTED(19);
+	bool dispatched = !(word & FENCE_DRAINED) && !PLANTED(19);
+	/* order: refcount (acquire): who frees sees what other holders did */
+	bool taken = u32_load(&f->count, memory_order_acquire) != 0;
 
-	if (leave) {
-		u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: the dispatcher's, who reads it under the lock or after it */
+	if (dispatched && !taken) {
+		u32_fetch_add(&f->count, 1, memory_order_relaxed); /* relaxed: the dispatcher's, who sees DEAD under the lock */
 		fence_set_state(f, fence_state(f) | FENCE_DEAD);
 	}
 	fence_unlock(f, word);
-	return leave;
+	return !dispatched && !taken;
 }
 
 /*
@@ -293,29 +307,42 @@ static void put_pending(struct lf_fence *f)
 	lf_fence_put(f);
 }
 
+/* The caller has no reference any more, and neither has anybody else, but for a callback that runs. */
 static void put_last(struct lf_fence *f)
+{
+	if (!(fence_word(f) & FENCE_SIGNALED))
+		put_pending(f);
+	else if (leave_to_dispatcher(f))
+		fence_free(f);
+}
+
+/*
+ * Whether a reference is the only one, so that there is nothing to decrement against; that saves the locked operation of the commonest put. A count
+ * of 1 says so of an unpublished fence, since nobody can take a reference without having one, but for the callback that runs, if the fence is
+ * being dispatched. So the count must have been read while it was pending (nobody else can signal it then), or when it was drained already.
+ */
+static bool is_only_reference(const struct lf_fence *f)
 {
 	uintptr_t word = fence_word(f);
 
-	if (word & FENCE_DRAINED)
-		fence_free(f);
-	else if (!(word & FENCE_SIGNALED))
-		put_pending(f);
-	else if (!leave_to_dispatcher(f))
-		fence_free(f);
+	/* order: refcount (acquire): sees what other holders did before their puts */
+	if (u32_load(&f->count, memory_order_acquire) != 1 || (fence_state(f) & FENCE_PUBLISHED))
+		return false;
+	return (word & FENCE_DRAINED) || !(fence_word(f) & FENCE_SIGNALED);
 }
 
 void lf_fence_put(struct lf_fence *f)
 {
 	if (!f || !debug_check(f, __func__) || library_poisoned())
 		return;
-	/*
-	 * Of an unpublished fence a count of 1 is ours alone: nobody can take another reference, so there is nothing to decrement against. That
-	 * saves the locked operation of the commonest put.
-	 */
-	/* order: refcount (acquire): sees what other holders did before their puts */
-	if ((u32_load(&f->count, memory_order_acquire) == 1 && !(fence_state(f) & FENCE_PUBLISHED)) || refcount_put(&f->count, "lf_fence_put"))
+	if (is_only_reference(f)) {
+		if (fence_word(f) & FENCE_DRAINED)
+			fence_free(f);
+		else
+			put_pending(f);
+	} else if (refcount_put(&f->count, "lf_fence_put")) {
 		put_last(f);
+	}
 }
 
 void lf_fence_publish(struct lf_fence *f)
@@ -504,8 +531,7 @@ int lf_fence_describe(const struct lf_fence *f, char *buf, size_t size)
 	if (status == 0)
 		more = snprintf(buf, size, " %llu:%llu pending", (unsigned long long)f->context, (unsigned long long)f->seqno);
 	else
-		more = snprintf(buf, size, " %llu:%llu %s at %lld.%09lld: %s", (unsigned long long)f->context, (unsigned long long)f->seqno,
-			lf_fence_is_drained(f) ? "drained" : "signaled", (long long)(f->timestamp / PORT_NSEC_PER_SEC),
-			(long long)(f->timestamp % PORT_NSEC_PER_SEC), status > 0 ? "ok" : strerror(-status));
+		more = snprintf(buf, size, " %llu:%llu %s at %lld ns: %s", (unsigned long long)f->context, (unsigned long long)f->seqno,
+			lf_fence_is_drained(f) ? "drained" : "signaled", (long long)f->timestamp, status > 0 ? "ok" : strerror(-status));
 	return len + more;
 }

@@ -20,7 +20,7 @@
  *      signaled before an earlier one, on an unordered timeline. The first entry is no hole.
  * TL2. A fence becomes signaled under the mutex, and on an ordered timeline only as the first of the ring, at a clock read under the mutex: so
  *      states and timestamps never go backwards, however many threads signal at once.
- * TL3. attached is the number of fences whose detach hook has not returned, plus one until CLOSED. Whoever brings it to zero releases the
+ * TL3. attached is the number of fences whose detach hook has not returned, and of places reserved, plus one until CLOSED. Whoever brings it to zero releases the
  *      timeline's data. While it is not zero the timeline's memory is there.
  * TL4. last_seqno is that of the fence emitted last; emission and ring agree in order.
  *
@@ -42,9 +42,8 @@
 #include "base/track.h"
 #include "fence/core.h"
 #include "fence/provider.h"
-#include "fence/registry.h"
+#include "fence/timeline.h"
 
-#include <libfence/timeline.h>
 #include <stdio.h>
 
 struct entry {
@@ -56,6 +55,7 @@ struct entry {
 struct ring {
 	struct entry *entries;
 	size_t capacity, first, count, holes;
+	size_t reserved; /* entries that timeline_reserve() keeps free */
 };
 
 enum { RING_MIN = 16, RING_KEEP = 1024 };
@@ -239,7 +239,7 @@ static struct entry *ring_shrink(struct ring *ring)
 {
 	struct entry *old = ring->entries;
 
-	if (ring->count || ring->capacity <= RING_KEEP)
+	if (ring->count || ring->reserved || ring->capacity <= RING_KEEP)
 		return NULL;
 	*ring = (struct ring){ 0 };
 	return old;
@@ -572,12 +572,12 @@ uint64_t lf_timeline_last_seqno(struct lf_timeline *tl)
 
 /* --- Emitting ------------------------------------------------------------------------------------------------------------ */
 
-/* What the next seqno may be. Under the mutex. */
+/* Whether a seqno may come next; 0 becomes one more than the last. Under the mutex. */
 static int check_seqno(const struct lf_timeline *tl, uint64_t *seqno) LF_REQUIRES(&tl->mutex)
 {
 	if (tl->closed)
 		return -ESHUTDOWN;
-	if (*seqno == 0 && tl->last_seqno == UINT64_MAX)
+	if (*seqno == 0 && tl->last_seqno >= UINT64_MAX - tl->ring.reserved)
 		return -EOVERFLOW;
 	if (*seqno == 0)
 		*seqno = tl->last_seqno + 1;
@@ -589,9 +589,9 @@ static bool has_room(struct lf_timeline *tl) LF_REQUIRES(&tl->mutex)
 {
 	struct ring *ring = &tl->ring;
 
-	if (ring->count == ring->capacity && ring->holes > ring->count / 2)
+	if (ring->count + ring->reserved >= ring->capacity && ring->holes > ring->count / 2)
 		ring_compact(ring);
-	return ring->count < ring->capacity;
+	return ring->count + ring->reserved < ring->capacity;
 }
 
 /* The fence gets its place. Nobody else has seen it. Under the mutex. */
@@ -607,53 +607,107 @@ static void place(struct lf_timeline *tl, struct lf_fence *f, uint64_t seqno) LF
 	fence_set_state(f, state);
 	fence_set_origin(f, &tl->origin);
 	u32_store(&f->count, 2, memory_order_relaxed); /* relaxed: the emitter's reference and the ring's; nobody else looks yet */
-	u64_fetch_add(&tl->attached, 1, memory_order_relaxed); /* relaxed: the ring holds it above zero */
 	ring_append(&tl->ring, seqno, f);
 	tl->last_seqno = seqno;
 }
 
-/*
- * Gives the fence its place, or says what is in the way. -ENOSPC: the ring is full; *capacity is how large it must become.
- */
-static int try_emit(struct lf_timeline *tl, uint64_t seqno, struct lf_fence *f, struct entry **entries, size_t *capacity, int *lost)
+/* What emitting asks of the ring: a place for @f now, or for somebody later (@f NULL). */
+struct request {
+	struct lf_fence *f;
+	uint64_t seqno;
+	struct entry *entries; /* a larger ring to move to, of @capacity */
+	size_t capacity;
+	int lost; /* what came out: the error of the loss */
+};
+
+/* One try. -ENOSPC: the ring is full, and r->capacity is how large it must become. */
+static int try_request(struct lf_timeline *tl, struct request *r)
 {
-	uint64_t place_at = seqno;
+	uint64_t seqno = r->seqno;
 	int ret;
 
 	port_mutex_lock(&tl->mutex);
-	ret = check_seqno(tl, &place_at);
-	if (ret == 0 && !has_room(tl) && *entries && *capacity > tl->ring.capacity)
-		*entries = ring_move(&tl->ring, *entries, *capacity);
+	ret = check_seqno(tl, &seqno);
+	if (ret == 0 && !has_room(tl) && r->entries && r->capacity > tl->ring.capacity)
+		r->entries = ring_move(&tl->ring, r->entries, r->capacity);
 	if (ret == 0 && !has_room(tl)) {
-		*capacity = tl->ring.capacity ? tl->ring.capacity * 2 : RING_MIN;
+		r->capacity = tl->ring.capacity ? tl->ring.capacity * 2 : RING_MIN;
 		ret = -ENOSPC;
 	}
 	if (ret == 0)
-		place(tl, f, place_at);
-	*lost = tl->lost;
+		u64_fetch_add(&tl->attached, 1, memory_order_relaxed); /* relaxed: not closed, so it is above zero (TL3) */
+	if (ret == 0 && r->f)
+		place(tl, r->f, seqno);
+	else if (ret == 0)
+		tl->ring.reserved++;
+	r->lost = tl->lost;
 	port_mutex_unlock(&tl->mutex);
+	return ret;
+}
+
+/* The ring grows outside the mutex, since the allocator may be the user's; others may have emitted or grown it meanwhile. */
+static int request(struct lf_timeline *tl, struct request *r)
+{
+	int ret;
+
+	while ((ret = try_request(tl, r)) == -ENOSPC) {
+		mem_free(r->entries);
+		r->entries = mem_alloc(r->capacity * sizeof(*r->entries));
+		if (!r->entries)
+			return -ENOMEM;
+	}
+	mem_free(r->entries);
 	return ret;
 }
 
 static int emit(struct lf_timeline *tl, uint64_t seqno, struct lf_fence *f)
 {
-	struct entry *entries = NULL;
-	size_t capacity = 0;
-	int ret, lost;
+	struct request r = { .f = f, .seqno = seqno };
+	int ret = request(tl, &r);
 
-	/* The ring grows outside the mutex, since the allocator may be the user's; others may have emitted or grown it meanwhile. */
-	while ((ret = try_emit(tl, seqno, f, &entries, &capacity, &lost)) == -ENOSPC) {
-		mem_free(entries);
-		entries = mem_alloc(capacity * sizeof(*entries));
-		if (!entries)
-			return -ENOMEM;
-	}
-	mem_free(entries);
 	if (ret == -EINVAL)
 		return misuse(ret, "lf_timeline_emit: seqno %llu of %s does not rise", (unsigned long long)seqno, tl->name);
-	if (ret == 0 && lost)
-		complete_up_to(tl, f->seqno, lost, NULL);
+	if (ret == 0 && r.lost)
+		complete_up_to(tl, f->seqno, r.lost, NULL);
 	return ret;
+}
+
+int timeline_reserve(struct lf_timeline *tl)
+{
+	struct request r = { .f = NULL };
+
+	return request(tl, &r);
+}
+
+void timeline_unreserve(struct lf_timeline *tl)
+{
+	port_mutex_lock(&tl->mutex);
+	tl->ring.reserved--;
+	port_mutex_unlock(&tl->mutex);
+	detached(&tl->origin, 1);
+}
+
+uint64_t timeline_emit_reserved(struct lf_timeline *tl, struct lf_fence *f)
+{
+	uint64_t seqno;
+
+	port_mutex_lock(&tl->mutex);
+	tl->ring.reserved--;
+	seqno = tl->last_seqno + 1;
+	place(tl, f, seqno);
+	port_mutex_unlock(&tl->mutex);
+	return seqno;
+}
+
+void timeline_settle(struct lf_timeline *tl)
+{
+	int error;
+
+	port_mutex_lock(&tl->mutex);
+	error = tl->lost ? tl->lost : tl->closed ? -ECANCELED : 0;
+	port_mutex_unlock(&tl->mutex);
+	if (error)
+		complete_up_to(tl, UINT64_MAX, error, NULL);
 }
 
 int lf_timeline_emit_fence(struct lf_timeline *tl, uint64_t seqno, struct lf_fence *f)

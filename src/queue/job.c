@@ -19,10 +19,10 @@
  * J4. A release hook is called once, by whoever takes the job out of the list of unreleased ones: the last put, or the close of the
  *     provider.
  *
- * Locking: emitting takes two calls that may allocate, so no lock can be held; who pushes holds the *right to push* instead (push_begin()),
- * under which nothing runs but these two. Lists are under the queue's mutex.
+ * Locking: lists are under the queue's mutex. So is emitting on the two timelines, in two steps: what can fail, or asks the allocator, has happened
+ * before (reserve_places()), and what may call anybody happens after.
  *
- * Ordering: queue-waits (what came before a dependency's signal is seen by the run hook), queue-push, queue-pushed.
+ * Ordering: queue-waits (what came before a dependency's signal is seen by the run hook), queue-pushed.
  *
  * Lifetime: counted. The last put may be a dependency's, inside the dispatch of a fence before its waiters are told: then the release hook,
  * which is user code, is left to the reclaimer.
@@ -34,8 +34,8 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "base/park.h"
 #include "base/track.h"
+#include "fence/timeline.h"
 
 enum { FIRST_DEPENDENCIES = 4 };
 
@@ -159,13 +159,9 @@ static int list_unreleased(struct lf_queue *q, struct lf_job *job)
 
 static int create_fences(struct lf_job *job)
 {
-	int ret = 0;
+	int ret = lf_fence_create(&job->scheduled);
 
-	if (!job->scheduled)
-		ret = lf_fence_create(&job->scheduled);
-	if (ret == 0 && !job->finished)
-		ret = lf_fence_create(&job->finished);
-	return ret;
+	return ret ? ret : lf_fence_create(&job->finished);
 }
 
 static struct lf_job *new_job(struct lf_queue *q, const struct lf_job_desc *desc)
@@ -362,29 +358,6 @@ int lf_job_add_dependency(struct lf_job *job, struct lf_fence *f)
 
 /* --- Push ---------------------------------------------------------------------------------------------------------------- */
 
-/*
- * The right to push: one thread at a time emits on the two timelines of a queue, so that both and the queue's list have the same order.
- * 0 free, 1 taken, 2 taken and somebody sleeps. It is held across allocations of the timelines, and nothing else.
- */
-static void push_begin(struct lf_queue *q)
-{
-	uint32_t is_free = 0;
-
-	/* order: queue-push (acquire): sees what the last one emitted */
-	if (u32_cas(&q->pushing, &is_free, 1, memory_order_acquire, memory_order_relaxed))
-		return;
-	/* order: queue-push (acquire): as above */
-	while (u32_xchg(&q->pushing, 2, memory_order_acquire) != 0)
-		park_wait_real(&q->pushing, 2, LF_DEADLINE_NEVER);
-}
-
-static void push_end(struct lf_queue *q)
-{
-	/* order: queue-push (release): the next one finds seqnos and list as we leave them */
-	if (u32_xchg(&q->pushing, 0, memory_order_release) == 2)
-		park_wake(&q->pushing);
-}
-
 /* From here on the queue is not over before the push is through. */
 static int reserve(struct lf_queue *q)
 {
@@ -408,39 +381,38 @@ static void unreserve(struct lf_queue *q)
 	queue_settled(q);
 }
 
-/*
- * Gives both fences their seqno. When only the first could be emitted, the job gets another in its place at the next try: nobody has seen
- * that one, and its timeline completes it with the next.
- */
-static int emit(struct lf_queue *q, struct lf_job *job)
+/* Room for both fences, so that nothing can fail any more once the first has its seqno. */
+static int reserve_places(struct lf_queue *q)
 {
-	uint64_t seqno = q->last_seqno + 1;
-	int ret = lf_timeline_emit_fence(q->scheduled, seqno, job->scheduled);
+	int ret = timeline_reserve(q->scheduled);
 
 	if (ret)
 		return ret;
-	q->last_seqno = seqno;
-	ret = lf_timeline_emit_fence(q->finished, seqno, job->finished);
-	if (ret) {
-		lf_fence_put(job->scheduled);
-		job->scheduled = NULL;
-		return ret;
-	}
-	job->seqno = seqno;
-	return 0;
+	ret = timeline_reserve(q->finished);
+	if (ret)
+		timeline_unreserve(q->scheduled);
+	return ret;
 }
 
-/* The queue's from here on, though it is not looked at before it is announced. */
-static void append(struct lf_queue *q, struct lf_job *job)
+/*
+ * Gives both fences their seqno and the job its place, under one lock: so both timelines and the list have the same order (J3). The queue's from here
+ * on, though it is not looked at before it is announced.
+ */
+static void commit(struct lf_queue *q, struct lf_job *job)
 {
 	refcount_get(&job->count, "job"); /* the queue's, until it is finished */
 	refcount_get(&job->count, "job"); /* of waits, J1 */
 	/* relaxed: published by the mutex */
 	u32_store(&job->waits, 1 + (uint32_t)job->dependency_count, memory_order_relaxed);
 	port_mutex_lock(&q->mutex);
+	job->seqno = timeline_emit_reserved(q->scheduled, job->scheduled);
+	timeline_emit_reserved(q->finished, job->finished);
 	list_append(&q->waiting, job);
 	q->stats.pushed++;
 	port_mutex_unlock(&q->mutex);
+	/* If the engine is lost, the fences complete now; callbacks may run, and nothing is held. */
+	timeline_settle(q->scheduled);
+	timeline_settle(q->finished);
 }
 
 static int enqueue(struct lf_queue *q, struct lf_job *job)
@@ -449,16 +421,11 @@ static int enqueue(struct lf_queue *q, struct lf_job *job)
 
 	if (ret)
 		return ret;
-	ret = create_fences(job);
-	if (ret == 0) {
-		push_begin(q);
-		ret = emit(q, job);
-		if (ret == 0)
-			append(q, job);
-		push_end(q);
-	}
+	ret = reserve_places(q);
 	if (ret)
 		unreserve(q);
+	else
+		commit(q, job);
 	return ret;
 }
 

@@ -2,8 +2,8 @@
 /*
  * The stubbed hardware queue: its life, who drives its engine, and how it ends.
  *
- * Purpose: an in-order engine that runs jobs and fails like hardware where it is told to. What it does is in engine.c, jobs and what they wait
- * for in job.c, virtual time in vclock.c.
+ * Purpose: an in-order engine that runs jobs and fails like hardware where it is told to. What it does is in engine.c, jobs and what they
+ * wait for in job.c, virtual time in vclock.c.
  *
  * States of a job in its queue (enum job_stage; the ring is the engine's):
  *
@@ -19,28 +19,30 @@
  * A loss and a close take jobs from WAITING straight to COMPLETED.
  *
  * States of a queue: open; *lost* (sticky: what is pushed completes with its error); *closing* (nothing is pushed or started any more);
- * *over*: closing, nothing unfinished, nobody drives. A queue that is over calls no hook but release, and none at all when its provider closed it.
+ * *over*: closing, nothing unfinished, nobody drives. A queue that is over calls no hook but release, and none at all when its provider
+ * closed it.
  *
  * Invariants:
  * Q1. The jobs of ring and waiting, one after the other, have rising seqnos; whatever leaves, leaves at the head of the ring.
- * Q2. One thread at a time drives the engine (driven). Ring, memory word and faults are its own. A thread queue is driven by its thread from
- *     beginning to end.
- * Q3. Who changes lost, closing or announced under the mutex and finds the engine driven leaves the rest to the driver, who looks again under the
- *     mutex before it gives the engine back. So nothing is left behind.
+ * Q2. One thread at a time drives the engine (driven). Ring, memory word and faults are its own. A thread queue is driven by its thread
+ *     from beginning to end.
+ * Q3. Who changes lost, closing or announced under the mutex and finds the engine driven leaves the rest to the driver, who looks again
+ *     under the mutex before it gives the engine back. So nothing is left behind.
  * Q4. A fence of a pushed job completes: the engine finishes it, or a loss, or a close, or the drop of the timelines.
  * Q5. ring_credits is the sum over the jobs of the ring that have entered it in order, and at most credits.
  * Q6. A job is finished with its own result, also when one interrupt finishes many.
  * Q7. unfinished counts the jobs that are pushed or being pushed; while it is not 0 the queue is not over.
- * Q8. The provider is told (provider_remove()) once: when the queue was revoked, is over, and every release hook has returned; or when it is freed.
+ * Q8. The provider is told (provider_remove()) once: when the queue was revoked, is over, and every release hook has returned; or when it
+ *     is freed.
  *
- * Locking: mutex protects what is marked so, and is a leaf: nothing is called under it but counting. The clock's mutex is taken alone. The right
- * to drive is no lock: hooks and callbacks run while it is held, and whoever finds it taken goes on. The right to push is described in job.c.
+ * Locking: mutex protects what is marked so; the timelines' mutexes are taken under it (to emit), and nothing is called but counting. The clock's mutex
+ * is taken alone. The right to drive is no lock: hooks and callbacks run while it is held, and whoever finds it taken goes on.
  *
  * Ordering: queue-kick, and those of job.c.
  *
- * Lifetime: handles are the users'; count keeps the memory: one for all handles, one a job, one for a call in progress. The thread holds none: it
- * is joined before the memory goes, on the reclaimer when the last reference was put without a close, since a put may not wait (and may
- * be the thread's own). What has been pushed is finished although all handles are gone, as long as something can drive it: a
+ * Lifetime: handles are the users'; count keeps the memory: one for all handles, one a job, one for a call in progress. The thread holds
+ * none: it is joined before the memory goes, on the reclaimer when the last reference was put without a close, since a put may not wait
+ * (and may be the thread's own). What has been pushed is finished although all handles are gone, as long as something can drive it: a
  * manual queue without handles is closed, and so are the queues of a clock that is put.
  *
  * After a fork the child has no engine thread: the first close or last put there takes the engine over.
@@ -662,7 +664,7 @@ void lf_queue_lose(struct lf_queue *q, int error)
 	if (library_poisoned())
 		return;
 	if (error == 0)
-		error = misuse(-ENODEV, "lf_queue_lose: a loss needs an error; -ENODEV is used");
+		error = misuse(-EINVAL, "lf_queue_lose: a loss needs an error; -EINVAL is used");
 	queue_lose(q, check_error(__func__, error));
 }
 

@@ -106,9 +106,7 @@ struct lf_queue {
 	lf_atomic_u32 count; /* what keeps the memory: one for all handles, one a job, one a call that needs it */
 	lf_atomic_u32 kicks; /* changes when the thread has something to look at; bit 0: it sleeps on this word */
 	lf_atomic_u32 changes; /* changes when the queue is over; closers sleep on it */
-	lf_atomic_u32 pushing; /* the right to push: see push_begin() in job.c */
 	lf_atomic_u64 now; /* of a manual queue: its time, moved by steps */
-	uint64_t last_seqno; /* protected by the right to push */
 
 	/* Immutable: */
 	enum lf_queue_mode mode;
