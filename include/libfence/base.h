@@ -172,8 +172,8 @@ enum lf_track_flags {
 LF_API int lf_track(unsigned flags);
 
 /**
- * Ends the use of the library: runs and frees everything deferred, stops and joins the reclaimer thread, and frees what the library
- * keeps for itself. With lf_track(), what is still alive is listed in the log (LF_LOG_INFO), a line each, and forgotten. There is no lf_init():
+ * Ends the use of the library: runs and frees everything deferred, stops and joins the reclaimer thread, and frees what the library keeps
+ * for itself. With lf_track(), what is still alive is listed in the log (LF_LOG_INFO), a line each, and forgotten. There is no lf_init():
  * the first use sets up, also after lf_fini().
  *
  * @par Context
@@ -186,11 +186,11 @@ LF_API int lf_track(unsigned flags);
 LF_API int lf_fini(void);
 
 /**
- * Brackets a fork() whose child goes on using the library. Between lf_before_fork() and its partner nothing is reclaimed, and other threads'
- * calls that need the library's own locks (making a timeline is one) wait; the calling thread calls nothing of the library but
- * lf_after_fork_parent() or lf_after_fork_child(). The child keeps all objects; objects that another thread was working on at the moment of the fork stay as that thread
- * left them, so let threads come to rest first. Without the three calls the child's library is poisoned: calls that could block return
- * -EOWNERDEAD, puts leak, and nothing hangs.
+ * Brackets a fork() whose child goes on using the library. Between lf_before_fork() and its partner nothing is reclaimed, and other
+ * threads' calls that need the library's own locks (making a timeline is one) wait; the calling thread calls nothing of the library but
+ * lf_after_fork_parent() or lf_after_fork_child(). The child keeps all objects; objects that another thread was working on at the moment
+ * of the fork stay as that thread left them, so let threads come to rest first. Without the three calls the child's library is poisoned:
+ * calls that could block return -EOWNERDEAD, puts leak, and nothing hangs.
  *
  * @par Context
  * Waits. Not inside a read section, a callback or a hook. Not nested.

@@ -197,10 +197,10 @@ struct lf_fence_cb;
  * @param cb the node that was added. From here on it is the owner's: the function may free it, or add it again.
  *
  * @par Context
- * The thread that signals, with no lock of the library held, outside its read sections. It may do anything but wait: signal, add,
- * remove, cancel (itself too), take and put references, the last one to this fence included. Callbacks of one fence run one after the other,
- * first added first. What signals inside a callback leaves its callbacks to the thread's outermost signal, in the order in which it signaled: no recursion,
- * and all have run when that returns.
+ * The thread that signals, with no lock of the library held, outside its read sections. It may do anything but wait: signal, add, remove,
+ * cancel (itself too), take and put references, the last one to this fence included. Callbacks of one fence run one after the other,
+ * first added first. What signals inside a callback leaves its callbacks to the thread's outermost signal, in the order in which it
+ * signaled: no recursion, and all have run when that returns.
  */
 typedef void (*lf_fence_cb_fn)(struct lf_fence *f, struct lf_fence_cb *cb);
 
@@ -273,8 +273,8 @@ LF_API int lf_fence_remove_callback(struct lf_fence *f, struct lf_fence_cb *cb);
  * @par Ordering
  * After LF_CB_RAN, what the callback wrote is visible.
  *
- * @return LF_CB_REMOVED or LF_CB_RAN: the callback is not running and never will, its storage is the caller's. LF_CB_RUNNING: the caller is inside
- * it. -EDEADLK (reported): inside a read section, or the mutual wait above. Else like lf_fence_remove_callback().
+ * @return LF_CB_REMOVED or LF_CB_RAN: the callback is not running and never will, its storage is the caller's. LF_CB_RUNNING: the caller
+ * is inside it. -EDEADLK (reported): inside a read section, or the mutual wait above. Else like lf_fence_remove_callback().
  */
 LF_API int lf_fence_cancel_callback_sync(struct lf_fence *f, struct lf_fence_cb *cb);
 

@@ -92,8 +92,8 @@ LF_API int lf_fence_init(struct lf_fence *f, size_t offset) LF_MUST_CHECK;
 LF_API int lf_fence_create_signaled(int error, int64_t timestamp, struct lf_fence **ret_fence) LF_MUST_CHECK;
 
 /**
- * Signals a stand-alone fence: result, timestamp and completion are one step. Its callbacks run here, unless the caller is inside a callback
- * itself: then they have run when the thread's outermost signal returns. Waiters and what else the library hangs on a fence are
+ * Signals a stand-alone fence: result, timestamp and completion are one step. Its callbacks run here, unless the caller is inside a
+ * callback itself: then they have run when the thread's outermost signal returns. Waiters and what else the library hangs on a fence are
  * told at once in any case.
  *
  * @param f the caller holds a reference during the call; a callback may put it

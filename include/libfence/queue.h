@@ -54,8 +54,8 @@ LF_API void lf_vclock_put(struct lf_vclock *clock);
 LF_API int64_t lf_vclock_now(struct lf_vclock *clock);
 
 /**
- * Lets the queues of a clock work, event by event in the order of time (at the same time: in the order in which the queues were made), until
- * nothing is left to do or the next event lies beyond @p until. Jobs, callbacks and hooks run in this call.
+ * Lets the queues of a clock work, event by event in the order of time (at the same time: in the order in which the queues were made),
+ * until nothing is left to do or the next event lies beyond @p until. Jobs, callbacks and hooks run in this call.
  *
  * @param clock borrowed for the call
  * @param until nanoseconds of the clock; #LF_DEADLINE_NEVER for all there is. When it is not that, the clock stands there afterwards.
@@ -145,8 +145,8 @@ struct lf_queue_desc {
 	void (*observe)(void *user, const struct lf_queue_event *event);
 	void *user; /**< handed to observe */
 	/**
-	 * Whose code the hooks are; takes a reference; may be NULL. Its close loses the engine with -ENODEV, closes the queue and waits until
-	 * no hook runs; release hooks of jobs that others still hold are called then, too.
+	 * Whose code the hooks are; takes a reference; may be NULL. Its close loses the engine with -ENODEV, closes the queue and waits
+	 * until no hook runs; release hooks of jobs that others still hold are called then, too.
 	 */
 	struct lf_provider *provider;
 };
@@ -156,8 +156,8 @@ struct lf_queue_desc {
  *
  * @param desc borrowed for the call
  * @param ret_queue a new reference
- * @return 0; -ENOMEM; -EAGAIN: no thread; -EINVAL (reported): no name, no run hook, a negative time, or mode and clock do not match; -ESHUTDOWN:
- * the provider is closing; -EOWNERDEAD in a poisoned child.
+ * @return 0; -ENOMEM; -EAGAIN: no thread; -EINVAL (reported): no name, no run hook, a negative time, or mode and clock do not match;
+ * -ESHUTDOWN: the provider is closing; -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_queue_create(const struct lf_queue_desc *desc, struct lf_queue **ret_queue) LF_MUST_CHECK;
 
@@ -170,8 +170,8 @@ LF_API int lf_queue_create(const struct lf_queue_desc *desc, struct lf_queue **r
 LF_API struct lf_queue *lf_queue_get(struct lf_queue *q);
 
 /**
- * Consumes the caller's reference. Each job holds the queue, so what was pushed still finishes after the last put; only a manual queue is closed
- * by it (see lf_queue_close()), since nobody could step it any more.
+ * Consumes the caller's reference. Each job holds the queue, so what was pushed still finishes after the last put; only a manual queue is
+ * closed by it (see lf_queue_close()), since nobody could step it any more.
  *
  * @param q may be NULL
  *
@@ -190,8 +190,8 @@ LF_API void lf_queue_put(struct lf_queue *q);
  *
  * @par Context
  * Waits. Not from the queue's own hooks.
- * @return 0: every job has finished, no hook runs or will run but release. -ETIME: the running job went on beyond the deadline; can be called
- * again. -EDEADLK (reported): called where it may not be. -EOWNERDEAD in a poisoned child.
+ * @return 0: every job has finished, no hook runs or will run but release. -ETIME: the running job went on beyond the deadline; can be
+ * called again. -EDEADLK (reported): called where it may not be. -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_queue_close(struct lf_queue *q, int64_t deadline);
 
@@ -202,8 +202,8 @@ LF_API int lf_queue_close(struct lf_queue *q, int64_t deadline);
  * @param error like lf_timeline_lose()
  *
  * @par Context
- * Like lf_fence_signal(). A run hook that is running goes on, without effect on its fence. The fences are signaled when this returns; a thread
- * queue's events and release hooks follow on its thread.
+ * Like lf_fence_signal(). A run hook that is running goes on, without effect on its fence. The fences are signaled when this returns; a
+ * thread queue's events and release hooks follow on its thread.
  */
 LF_API void lf_queue_lose(struct lf_queue *q, int error);
 

@@ -29,8 +29,8 @@ struct lf_timeline_desc {
 	const struct lf_fence_ops *ops; /**< hooks for all its fences; borrowed until release has returned; may be NULL */
 	void *data; /**< handed to the hooks */
 	/**
-	 * Called once, when the timeline has been put for the last time, or its provider is closed, and its last fence is detached: @p data is
-	 * no longer used. May be NULL. Runs like a hook.
+	 * Called once, when the timeline has been put for the last time, or its provider is closed, and its last fence is detached: @p
+	 * data is no longer used. May be NULL. Runs like a hook.
 	 */
 	void (*release)(void *data);
 	struct lf_provider *provider; /**< whose code the hooks are; takes a reference; may be NULL */
@@ -92,8 +92,8 @@ LF_API uint64_t lf_timeline_last_seqno(struct lf_timeline *tl);
 LF_API int lf_timeline_emit(struct lf_timeline *tl, uint64_t seqno, struct lf_fence **ret_fence) LF_MUST_CHECK;
 
 /**
- * Like lf_timeline_emit(), but with a fence that lf_fence_init() made inside a block of the caller's, filled in before: from here on hooks may
- * be called for it.
+ * Like lf_timeline_emit(), but with a fence that lf_fence_init() made inside a block of the caller's, filled in before: from here on
+ * hooks may be called for it.
  *
  * @param tl like there
  * @param seqno like there

@@ -2,8 +2,8 @@
 /*
  * What the library says when a contract is broken.
  *
- * Two tiers: cheap checks are in every build, report through the log and let the call return an error; costly ones, and the assertions of numbered
- * invariants, only with LF_DEBUG_CHECKS. The disabled form still compiles its expression.
+ * Two tiers: cheap checks are in every build, report through the log and let the call return an error; costly ones, and the assertions of
+ * numbered invariants, only with LF_DEBUG_CHECKS. The disabled form still compiles its expression.
  */
 #ifndef LF_BASE_CHECK_H
 #define LF_BASE_CHECK_H

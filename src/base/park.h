@@ -2,12 +2,12 @@
 /*
  * Sleeping on a word.
  *
- * Purpose: a thread sleeps while a word has a value; who changes the word wakes whoever sleeps on it. Two back ends, chosen when the build is
- * configured: futex (park_futex.c) and condition variables in a table by address (park_condvar.c).
+ * Purpose: a thread sleeps while a word has a value; who changes the word wakes whoever sleeps on it. Two back ends, chosen when the
+ * build is configured: futex (park_futex.c) and condition variables in a table by address (park_condvar.c).
  *
  * Invariants:
- * P1. park_wait() does not sleep when the word differs from @expected at its call; a change of the word that is followed by park_wake() ends
- *     the sleep. So a flag and its waiters must share the word: whoever changes it and then wakes loses nobody.
+ * P1. park_wait() does not sleep when the word differs from @expected at its call; a change of the word that is followed by park_wake()
+ *     ends the sleep. So a flag and its waiters must share the word: whoever changes it and then wakes loses nobody.
  * P2. park_wake() does not touch the word, only its address: the word may be gone by then. Who sleeps on other memory at the same address
  *     wakes for nothing, and looks again.
  */
@@ -17,8 +17,8 @@
 #include "base/port.h"
 
 /*
- * Sleeps while *word == expected: until woken, until the deadline (absolute nanoseconds of lf_now()), or for no reason. Returns false once the
- * deadline has passed. Not inside a read section.
+ * Sleeps while *word == expected: until woken, until the deadline (absolute nanoseconds of lf_now()), or for no reason. Returns false
+ * once the deadline has passed. Not inside a read section.
  */
 bool park_wait(const lf_atomic_u32 *word, uint32_t expected, int64_t deadline);
 
@@ -31,7 +31,10 @@ void park_wake(const void *word);
 /* In the child of a bracketed fork: forgets the parent's sleepers. */
 void park_after_fork_child(void);
 
-/* When a sleep must end at the latest, in CLOCK_MONOTONIC: the deadline, or soon where a replaced clock (lf_set_clock()) must be asked again. */
+/*
+ * When a sleep must end at the latest, in CLOCK_MONOTONIC: the deadline, or soon where a replaced clock (lf_set_clock()) must be asked
+ * again.
+ */
 int64_t park_real_deadline(int64_t deadline);
 
 #endif /* LF_BASE_PARK_H */

@@ -2,9 +2,9 @@
 /*
  * The port: every atomic, lock, sleep, clock and thread operation of the library.
  *
- * Purpose: one place that a build for tests can replace. A build that defines LF_PORT_HEADER includes that header in place of the default back
- * end below (an explorer of interleavings makes each operation a scheduling point this way). RCU has its own file (rcu.h), sleeping another
- * (park.h), memory a third (alloc.h); all of them stand on this one.
+ * Purpose: one place that a build for tests can replace. A build that defines LF_PORT_HEADER includes that header in place of the default
+ * back end below (an explorer of interleavings makes each operation a scheduling point this way). RCU has its own file (rcu.h), sleeping
+ * another (park.h), memory a third (alloc.h); all of them stand on this one.
  *
  * Atomics are one-member structs (lf_atomic_u32, lf_atomic_ptr in the public headers, lf_atomic_u64 here) that the compiler's builtins work
  * on, so that public headers compile as C++. Memory orders are spelled as in C11. There are no stand-alone fences: ThreadSanitizer does

@@ -2,11 +2,12 @@
 /*
  * Grace periods, and the read side of the builds for tests. Overview in rcu.h.
  *
- * What ThreadSanitizer must be told (LF_RCU_TSAN; liburcu itself is not instrumented): a section that was open when a grace period was asked
- * for happens before its end. One tag for all would say more than that, and hide uses outside of sections, so there is a ring of tags:
- * a section samples the epoch after the real lock and releases the epoch's tag before the real unlock; a grace period takes the next epoch before
- * the real wait and acquires all tags up to it afterwards. If a section's epoch is not greater than the grace period's, it was
- * inside before, and was waited for; if it is greater, its loads began after the removal. Reuse of a tag after RING epochs only adds edges.
+ * What ThreadSanitizer must be told (LF_RCU_TSAN; liburcu itself is not instrumented): a section that was open when a grace period was
+ * asked for happens before its end. One tag for all would say more than that, and hide uses outside of sections, so there is a ring of
+ * tags: a section samples the epoch after the real lock and releases the epoch's tag before the real unlock; a grace period takes the
+ * next epoch before the real wait and acquires all tags up to it afterwards. If a section's epoch is not greater than the grace period's,
+ * it was inside before, and was waited for; if it is greater, its loads began after the removal. Reuse of a tag after RING epochs only
+ * adds edges.
  */
 #include "base/rcu.h"
 

@@ -19,24 +19,25 @@
  *
  * Invariants:
  * RC1. A list is touched under its record's lock, and its nodes are freed after the lock was given back.
- * RC2. What is sealed for cycle n was deferred before cycle n's grace period began: the reclaimer takes the record's lock after the deferring
- *      thread gave it back, and asks for the grace period after that. So readers that it waits for include all that could see the block, and
- *      no barrier beyond the lock's is needed.
+ * RC2. What is sealed for cycle n was deferred before cycle n's grace period began: the reclaimer takes the record's lock after the
+ *      deferring thread gave it back, and asks for the grace period after that. So readers that it waits for include all that could see
+ *      the block, and no barrier beyond the lock's is needed.
  * RC3. cycle_done >= n implies that cycle n's grace period is over.
  * RC4. Of one thread, calls are taken and run in the order in which they were deferred.
  * RC5. A record belongs to one thread until that ends. What is deferred by a thread whose destructors have run, or for which there was no
- *      memory once, goes to the orphans' record, which nobody owns and every cycle empties, before the others. A thread that goes over to the
- *      orphans takes its calls along, so RC4 holds across it.
- * RC6. Whoever makes an empty record non-empty stores the demand, without looking whether there is one already: the look could be older than
- *      the reclaimer's last.
+ *      memory once, goes to the orphans' record, which nobody owns and every cycle empties, before the others. A thread that goes over to
+ *      the orphans takes its calls along, so RC4 holds across it.
+ * RC6. Whoever makes an empty record non-empty stores the demand, without looking whether there is one already: the look could be older
+ *      than the reclaimer's last.
  *
  * Locking: registry (mutex) protects the list of records and the thread's life; a record's spinlock its lists. registry -> record.
  * control words (demand, drain tickets) are atomic. No user code runs under either.
  *
  * Ordering: label reclaim-cycle (RC3). Everything else is ordered by the locks.
  *
- * Bound: a thread with more than RECLAIM_LIMIT pending frees sleeps in calls that make something, up to THROTTLE_MAX at a time; so a thread's pending
- * frees stay below the limit plus what it defers between two such calls, as long as no read section lasts longer than that.
+ * Bound: a thread with more than RECLAIM_LIMIT pending frees sleeps in calls that make something, up to THROTTLE_MAX at a time; so a
+ * thread's pending frees stay below the limit plus what it defers between two such calls, as long as no read section lasts longer than
+ * that.
  *
  * Not here: what a read section is (rcu.h); only its public calls.
  */
@@ -536,8 +537,8 @@ static void obey_pause(void)
 }
 
 /*
- * Sleeps until there is something to do; @left tells that there is, only not now. In real time: the reclaimer reads nothing that a user may replace
- * while no thread of his own is in the library.
+ * Sleeps until there is something to do; @left tells that there is, only not now. In real time: the reclaimer reads nothing that a user
+ * may replace while no thread of his own is in the library.
  */
 static void wait_for_demand(uint64_t left)
 {

@@ -3,8 +3,9 @@
  * A reference count that saturates.
  *
  * Values 1 to 2^31-1 count; 0 is the last put behind it; the upper half is for ever: a count that got there, or started there (a static
- * object), is neither raised nor lowered, so a leak can not wrap round to a free. Who finds the upper half does not write, so that an immortal
- * object's cache line is shared by all who use it. 2^30 threads would have to race to carry it from the middle of that half to an end.
+ * object), is neither raised nor lowered, so a leak can not wrap round to a free. Who finds the upper half does not write, so that an
+ * immortal object's cache line is shared by all who use it. 2^30 threads would have to race to carry it from the middle of that half to
+ * an end.
  */
 #ifndef LF_BASE_REFCOUNT_H
 #define LF_BASE_REFCOUNT_H

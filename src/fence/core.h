@@ -43,7 +43,9 @@ _Static_assert(sizeof(void *) != 8 || sizeof(struct lf_fence) == 64, "a fence is
 
 enum fence_kind { FENCE_STAND_ALONE = 1, FENCE_OF_TIMELINE, FENCE_STUB };
 
-/* What a pending fence needs of its producer. Lives in the producer's object of the library (a timeline), as long as a fence is attached. */
+/*
+ * What a pending fence needs of its producer. Lives in the producer's object of the library (a timeline), as long as a fence is attached.
+ */
 struct fence_origin {
 	const struct lf_fence_ops *ops; /* may be NULL */
 	void *data;
@@ -103,8 +105,8 @@ static inline uintptr_t fence_lock(struct lf_fence *f)
 }
 
 /*
- * Like fence_lock(), of a fence that is signaled. Nobody pushes any more, so the word can be exchanged without looking: a holder, who would be
- * overwritten, stores its own word when it unlocks.
+ * Like fence_lock(), of a fence that is signaled. Nobody pushes any more, so the word can be exchanged without looking: a holder, who
+ * would be overwritten, stores its own word when it unlocks.
  */
 static inline uintptr_t fence_lock_signaled(struct lf_fence *f)
 {
@@ -184,8 +186,8 @@ void fence_dispatch(struct lf_fence *f);
 void fence_dispatch_locked(struct lf_fence *f, uintptr_t word);
 
 /*
- * Between these, what is dispatched does its first phase only; the second follows at the end, or in the dispatch that is below on the stack. So of
- * several fences that are signaled together no callback keeps another one's waiters.
+ * Between these, what is dispatched does its first phase only; the second follows at the end, or in the dispatch that is below on the
+ * stack. So of several fences that are signaled together no callback keeps another one's waiters.
  */
 bool fence_dispatch_begin(void);
 void fence_dispatch_end(bool outermost);
@@ -207,8 +209,8 @@ struct fence_after {
 };
 
 /*
- * What an internal node does when its fence is signaled: called with the fence locked, so it may only count, and ask for more through @after.
- * The fence does not touch the node afterwards.
+ * What an internal node does when its fence is signaled: called with the fence locked, so it may only count, and ask for more through
+ * @after. The fence does not touch the node afterwards.
  */
 typedef void (*fence_internal_fn)(struct lf_fence *f, struct lf_fence_cb *cb, struct fence_after *after);
 
@@ -221,7 +223,10 @@ int fence_add_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_interna
 /* Takes an internal node back. Returns false when its function has run; it has returned then. */
 bool fence_remove_internal(struct lf_fence *f, struct lf_fence_cb *cb);
 
-/* For wait_drained and cancel_sync: unlocks, and sleeps until a callback has returned (D5 in dispatch.c), or for no reason. False: too late. */
+/*
+ * For wait_drained and cancel_sync: unlocks, and sleeps until a callback has returned (D5 in dispatch.c), or for no reason. False: too
+ * late.
+ */
 bool fence_sleep_locked(struct lf_fence *f, uintptr_t word, int64_t deadline);
 
 #endif /* LF_FENCE_CORE_H */

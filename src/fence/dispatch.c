@@ -2,16 +2,16 @@
 /*
  * Callbacks: adding and taking back, and running them when a fence is signaled.
  *
- * Purpose: run each callback exactly once, on the thread that signals, with nothing of the library held; let anybody take one back at any time
- * without waiting for another.
+ * Purpose: run each callback exactly once, on the thread that signals, with nothing of the library held; let anybody take one back at any
+ * time without waiting for another.
  *
- * A signaled fence is dispatched in two phases. First the internal nodes (waiters, dependencies of jobs), under the fence's lock, since they only
- * count; what a count asks for (waking a thread, kicking a queue) is done after the lock was given back. Then the user's callbacks, one at a
- * time. So no callback, blocking as it may, holds up a waiter.
+ * A signaled fence is dispatched in two phases. First the internal nodes (waiters, dependencies of jobs), under the fence's lock, since
+ * they only count; what a count asks for (waking a thread, kicking a queue) is done after the lock was given back. Then the user's
+ * callbacks, one at a time. So no callback, blocking as it may, holds up a waiter.
  *
- * Signalling inside a callback does the first phase at once and leaves the second to the dispatch that is below on the stack: the fence goes to
- * the end of the thread's list. So a million fences that signal each other need the stack of one, and all callbacks have run
- * when the outermost signal returns.
+ * Signalling inside a callback does the first phase at once and leaves the second to the dispatch that is below on the stack: the fence
+ * goes to the end of the thread's list. So a million fences that signal each other need the stack of one, and all callbacks have run when
+ * the outermost signal returns.
  *
  * States of a node:
  *
@@ -19,15 +19,15 @@
  *                      \------remove------> REMOVED               (RAN and REMOVED can be added again)
  *
  * Invariants (beside those of fence.c):
- * D1. Between the claim and the return of a callback, f->running is its node; the dispatcher claims under the lock, so whoever holds the lock sees
- *     each node either in the list, or running, or done. That is what makes remove's three answers exact.
+ * D1. Between the claim and the return of a callback, f->running is its node; the dispatcher claims under the lock, so whoever holds the
+ *     lock sees each node either in the list, or running, or done. That is what makes remove's three answers exact.
  * D2. The dispatcher does not touch a node after the claim.
  * D3. A fence in a thread's pending list is signaled and not drained, so it is not freed; only that thread's dispatcher drains it.
  * D4. Of one thread at most one user callback is on the stack: the one that library_thread.current, a fence, has as running.
- * D5. FENCE_SYNC_WAITER is set while somebody may sleep until a callback of this fence has returned. Whoever ends a callback takes it under the lock
- *     and then advances sync_sequence, on which they sleep, from a value that they read under the lock: so a sleeper that comes late does not
- *     sleep. (The state word itself would not do: cleared and set again by another sleeper it looks the same.) One word serves all fences,
- *     since such waits are rare, and it outlives every fence.
+ * D5. FENCE_SYNC_WAITER is set while somebody may sleep until a callback of this fence has returned. Whoever ends a callback takes it
+ *     under the lock and then advances sync_sequence, on which they sleep, from a value that they read under the lock: so a sleeper that
+ *     comes late does not sleep. (The state word itself would not do: cleared and set again by another sleeper it looks the same.) One
+ *     word serves all fences, since such waits are rare, and it outlives every fence.
  *
  * Ordering: fence-push. What a callback wrote is seen by whoever learns under the lock (fence-lock) that it has returned.
  *
@@ -106,7 +106,10 @@ static uintptr_t claim(struct lf_fence *f, uintptr_t word)
 
 /* --- Dispatch ------------------------------------------------------------------------------------------------------------ */
 
-/* Takes the mark of those who sleep until a callback has returned, or all have. The fence is locked; returns whether to wake after unlocking. */
+/*
+ * Takes the mark of those who sleep until a callback has returned, or all have. The fence is locked; returns whether to wake after
+ * unlocking.
+ */
 static bool take_sync_waiters(struct lf_fence *f)
 {
 	uint32_t state = fence_state(f);
@@ -140,8 +143,8 @@ static void drained(struct lf_fence *f)
 }
 
 /*
- * Runs the internal nodes. The fence is locked with @word, and SIGNALED visible (a waiter that is counted down may look at once). Returns with
- * the lock held.
+ * Runs the internal nodes. The fence is locked with @word, and SIGNALED visible (a waiter that is counted down may look at once). Returns
+ * with the lock held.
  */
 static uintptr_t run_internal(struct lf_fence *f, uintptr_t word)
 {
@@ -167,8 +170,8 @@ static uintptr_t run_internal(struct lf_fence *f, uintptr_t word)
 }
 
 /*
- * Runs the user's callbacks until none is left. The fence is locked with @word, and may be gone when this returns. One lock operation for each
- * callback: the one that ends a callback's turn begins the next one's.
+ * Runs the user's callbacks until none is left. The fence is locked with @word, and may be gone when this returns. One lock operation for
+ * each callback: the one that ends a callback's turn begins the next one's.
  */
 static void run_user(struct lf_fence *f, uintptr_t word, struct library_thread *t)
 {

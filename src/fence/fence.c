@@ -21,11 +21,9 @@
  *     origin 8 | callbacks 8 | context 8 | seqno 8 | timestamp 8 | count 4 | state 4 | link 8 | running 8
  *
  * origin     what a pending fence needs of its producer; NULL for a stand-alone fence and after detaching. Protected by the lock.
- * callbacks  list and flags; the lock of everything marked so.
- * context, seqno   immutable once the fence was handed out.
- * timestamp  written once, under the lock, before SIGNALED.
- * count      references; see refcount.h.
- * state      error, kind, flags, hooks in flight, offset: protected by the lock. Readers without it use what is immutable, or the error, which
+ * callbacks  list and flags; the lock of everything marked so. context, seqno   immutable once the fence was handed out. timestamp
+ * written once, under the lock, before SIGNALED. count      references; see refcount.h. state      error, kind, flags, hooks in flight,
+ * offset: protected by the lock. Readers without it use what is immutable, or the error, which
  *            is final since SIGNALED.
  * link       while signaled: the next fence of a list of one thread (dispatch queue, or a timeline's batch). When dead: the reclaimer's.
  * running    the callback that runs now; protected by the lock. When dead: the reclaimer's.
@@ -43,14 +41,15 @@
  * F8. Who locks takes the word from the very operation that locked. A later load may find another locker's mark in its place (see
  *     fence_lock_signaled()): the word proper is in the hands of the holder until it unlocks.
  *
- * Locking: FENCE_LOCK in the callback word, held for a few instructions; nothing is called under it but internal nodes' counting. A timeline's
- * mutex may be held when it is taken, never the other way round.
+ * Locking: FENCE_LOCK in the callback word, held for a few instructions; nothing is called under it but internal nodes' counting. A
+ * timeline's mutex may be held when it is taken, never the other way round.
  *
  * Ordering: fence-lock, fence-push, fence-signaled; refcount. In docs/ORDERING.md.
  *
- * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too, and the callback that runs may take references, as if it had
- * one. Instead of counting a reference for that (two locked operations for every signal), whoever brings the count to zero then leaves a reference
- * behind, marks the fence DEAD, and the dispatcher puts it after the last callback. Both decide under the lock; see leave_to_dispatcher().
+ * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too, and the callback that runs may take references,
+ * as if it had one. Instead of counting a reference for that (two locked operations for every signal), whoever brings the count to zero
+ * then leaves a reference behind, marks the fence DEAD, and the dispatcher puts it after the last callback. Both decide under the lock;
+ * see leave_to_dispatcher().
  *
  * Not here: release hooks. Nothing of the producer is needed for freeing: the block comes from the library's allocator.
  */
@@ -156,7 +155,10 @@ uintptr_t fence_lock_slow(struct lf_fence *f)
 static void init(struct lf_fence *f, size_t offset)
 {
 	*f = (struct lf_fence){ .timestamp = INT64_MIN };
-	/* Apart from the rest: merged with it into one wide store, the first load of the state would have to wait for that to leave the store buffer. */
+	/*
+	 * Apart from the rest: merged with it into one wide store, the first load of the state would have to wait for that to leave the
+	 * store buffer.
+	 */
 	u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: who hands the fence on makes it visible */
 	fence_set_state(f, FENCE_STAND_ALONE << FENCE_KIND_SHIFT | (uint32_t)(offset / 8) * FENCE_OFFSET_UNIT);
 	track_add(f, &fence_track_kind);
@@ -239,8 +241,8 @@ void fence_free(struct lf_fence *f)
 
 	track_remove(f);
 	/*
-	 * In debug builds every dead fence waits for a grace period, so that a use after the last put meets the poison and not other memory. A
-	 * published one gets none: readers may look at it until then.
+	 * In debug builds every dead fence waits for a grace period, so that a use after the last put meets the poison and not other
+	 * memory. A published one gets none: readers may look at it until then.
 	 */
 	if (DEBUG_CHECKS && !(state & FENCE_PUBLISHED))
 		u32_store(&f->count, COUNT_FREED, memory_order_relaxed); /* relaxed: who reads it has no business to */
@@ -253,8 +255,8 @@ void fence_free(struct lf_fence *f)
 }
 
 /*
- * Nobody has counted a reference any more. If callbacks are still running, one is left for the dispatcher, which puts it; unless the callback that
- * runs took one while we were on our way here: then the fence ends with that one. Returns whether the fence can be freed.
+ * Nobody has counted a reference any more. If callbacks are still running, one is left for the dispatcher, which puts it; unless the
+ * callback that runs took one while we were on our way here: then the fence ends with that one. Returns whether the fence can be freed.
  */
 static bool leave_to_dispatcher(struct lf_fence *f)
 {
@@ -272,8 +274,8 @@ static bool leave_to_dispatcher(struct lf_fence *f)
 }
 
 /*
- * Ends a pending fence that has no nodes. Readers that look at it find it signaled from here on, so that none adds a node that nobody will ever
- * run. Returns false when there are nodes.
+ * Ends a pending fence that has no nodes. Readers that look at it find it signaled from here on, so that none adds a node that nobody
+ * will ever run. Returns false when there are nodes.
  */
 static bool abandon(struct lf_fence *f)
 {
@@ -317,9 +319,10 @@ static void put_last(struct lf_fence *f)
 }
 
 /*
- * Whether a reference is the only one, so that there is nothing to decrement against; that saves the locked operation of the commonest put. A count
- * of 1 says so of an unpublished fence, since nobody can take a reference without having one, but for the callback that runs, if the fence is
- * being dispatched. So the count must have been read while it was pending (nobody else can signal it then), or when it was drained already.
+ * Whether a reference is the only one, so that there is nothing to decrement against; that saves the locked operation of the commonest
+ * put. A count of 1 says so of an unpublished fence, since nobody can take a reference without having one, but for the callback that
+ * runs, if the fence is being dispatched. So the count must have been read while it was pending (nobody else can signal it then), or when
+ * it was drained already.
  */
 static bool is_only_reference(const struct lf_fence *f)
 {
@@ -485,7 +488,10 @@ static bool signal_at(struct lf_fence *f, int error, int64_t timestamp, const ch
 
 bool lf_fence_signal(struct lf_fence *f, int error)
 {
-	/* Before the fence is touched: reading the clock waits for loads that are under way, and a poller's cache line is one to wait for. */
+	/*
+	 * Before the fence is touched: reading the clock waits for loads that are under way, and a poller's cache line is one to wait
+	 * for.
+	 */
 	int64_t now = lf_now();
 
 	return may_signal(f, __func__) && signal_at(f, check_error(__func__, error), now, __func__);

@@ -3,8 +3,8 @@
  * A published pointer to one fence, and fences put after a grace period.
  *
  * Invariants:
- * S1. The slot holds a reference on its fence, and the fence was published before the slot pointed to it. So inside a read section a fence that
- *     was found in the slot stays memory of that same fence: its last put waits for a grace period with freeing.
+ * S1. The slot holds a reference on its fence, and the fence was published before the slot pointed to it. So inside a read section a
+ *     fence that was found in the slot stays memory of that same fence: its last put waits for a grace period with freeing.
  * S2. Its count may reach zero meanwhile; so taking a reference can fail, and then the slot holds another fence by now. That is the one
  *     retry, and it is here.
  *

@@ -31,8 +31,8 @@ static bool has_hook(const struct lf_fence_ops *ops, enum which which)
 }
 
 /*
- * Whether the state allows one more hook. There is room for 31 at a time: one is kept for enable, which is called once and must not be left out, as
- * polls and hints can be.
+ * Whether the state allows one more hook. There is room for 31 at a time: one is kept for enable, which is called once and must not be
+ * left out, as polls and hints can be.
  */
 static bool may_begin(uint32_t state, enum which which)
 {
@@ -97,8 +97,8 @@ void fence_detach(struct lf_fence *f, struct fence_origin *origin)
 }
 
 /*
- * Ends a hook, after doing what it said: 0 nothing yet, else the result. The fence is signaled inside the hook's bracket, where the origin is there; the
- * users' callbacks run behind it, so that no callback, blocking as it may, keeps the producer from being let go of.
+ * Ends a hook, after doing what it said: 0 nothing yet, else the result. The fence is signaled inside the hook's bracket, where the
+ * origin is there; the users' callbacks run behind it, so that no callback, blocking as it may, keeps the producer from being let go of.
  */
 static void obey_and_end(struct lf_fence *f, struct fence_origin *origin, int said)
 {

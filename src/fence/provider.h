@@ -14,8 +14,8 @@ struct provider_resource {
 	const char *name; /* lives as long as the resource */
 	const void *code; /* an address inside the provider's code or tables, for debug builds; may be NULL */
 	/*
-	 * Ends the resource: nothing new, everything pending completes with -ENODEV. Called once, without locks, with the reference of tryget. The
-	 * resource calls provider_remove(), then or later, when no code of the provider runs or will run through it.
+	 * Ends the resource: nothing new, everything pending completes with -ENODEV. Called once, without locks, with the reference of
+	 * tryget. The resource calls provider_remove(), then or later, when no code of the provider runs or will run through it.
 	 */
 	void (*revoke)(struct provider_resource *r);
 	/* Takes a reference unless the resource is ending by itself. Called with the provider's mutex held, so it may only count. */

@@ -2,8 +2,9 @@
 /*
  * Timelines: emitting fences in the order of their seqnos, and completing them.
  *
- * Purpose: the context object. It keeps its pending fences in a ring by seqno, so that everything that is pending can be found again: up to a
- * seqno, one, or all when the device is lost or the timeline dropped. And it is the origin (core.h) of its fences: their hooks live here.
+ * Purpose: the context object. It keeps its pending fences in a ring by seqno, so that everything that is pending can be found again: up
+ * to a seqno, one, or all when the device is lost or the timeline dropped. And it is the origin (core.h) of its fences: their hooks live
+ * here.
  *
  * States:
  *
@@ -16,20 +17,21 @@
  * | CLOSED | -ESHUTDOWN                              | none                     |
  *
  * Invariants, with the mutex held:
- * TL1. The ring holds entries of rising seqno; each fence in it is pending and the ring has a reference on it. A hole (NULL) is a fence that was
- *      signaled before an earlier one, on an unordered timeline. The first entry is no hole.
- * TL2. A fence becomes signaled under the mutex, and on an ordered timeline only as the first of the ring, at a clock read under the mutex: so
- *      states and timestamps never go backwards, however many threads signal at once.
- * TL3. attached is the number of fences whose detach hook has not returned, and of places reserved, plus one until CLOSED. Whoever brings it to zero releases the
- *      timeline's data. While it is not zero the timeline's memory is there.
+ * TL1. The ring holds entries of rising seqno; each fence in it is pending and the ring has a reference on it. A hole (NULL) is a fence
+ *      that was signaled before an earlier one, on an unordered timeline. The first entry is no hole.
+ * TL2. A fence becomes signaled under the mutex, and on an ordered timeline only as the first of the ring, at a clock read under the
+ *      mutex: so states and timestamps never go backwards, however many threads signal at once.
+ * TL3. attached is the number of fences whose detach hook has not returned, and of places reserved, plus one until CLOSED. Whoever brings
+ *      it to zero releases the timeline's data. While it is not zero the timeline's memory is there.
  * TL4. last_seqno is that of the fence emitted last; emission and ring agree in order.
  *
- * Locking: mutex -> a fence's lock. No user code under either; what must be called afterwards is carried out of the mutex in a list. registry_mutex is taken
- * alone.
+ * Locking: mutex -> a fence's lock. No user code under either; what must be called afterwards is carried out of the mutex in a list.
+ * registry_mutex is taken alone.
  *
  * Ordering: timeline-registry (names found without lock); timeline-attached.
  *
- * Lifetime: refs are the users'; the last one drops the timeline. attached keeps the memory; it ends with a grace period, for those who read the name.
+ * Lifetime: refs are the users'; the last one drops the timeline. attached keeps the memory; it ends with a grace period, for those who
+ * read the name.
  *
  * Not here: order between callbacks of different fences, which is not promised.
  */
@@ -285,8 +287,8 @@ static void detached(struct fence_origin *origin, size_t n)
 /* --- Completing ---------------------------------------------------------------------------------------------------------- */
 
 /*
- * What was signaled under the mutex and must be told outside: fences in order, each with the reference that the ring had. They are linked by
- * lf_fence.link, which is ours until the dispatch, with a tag on those whose origin was taken for detaching.
+ * What was signaled under the mutex and must be told outside: fences in order, each with the reference that the ring had. They are linked
+ * by lf_fence.link, which is ours until the dispatch, with a tag on those whose origin was taken for detaching.
  */
 struct batch {
 	struct lf_fence *head, *last;
@@ -333,8 +335,8 @@ static void detach_batch(struct fence_origin *origin, const struct batch *b)
 }
 
 /*
- * Runs what hangs on the fences of a batch, without the mutex. First all that is the producer's, so that no callback, blocking as it may, keeps
- * the producer from being let go of. The timeline may be gone after that. Returns the number of fences.
+ * Runs what hangs on the fences of a batch, without the mutex. First all that is the producer's, so that no callback, blocking as it may,
+ * keeps the producer from being let go of. The timeline may be gone after that. Returns the number of fences.
  */
 static size_t tell(struct fence_origin *origin, const struct batch *b)
 {

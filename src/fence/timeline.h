@@ -21,8 +21,8 @@ int timeline_reserve(struct lf_timeline *tl);
 void timeline_unreserve(struct lf_timeline *tl);
 
 /*
- * Emits a fence that lf_timeline_emit_fence() would take, with the next seqno, which it returns. Allocates nothing and calls nobody, so a lock may be
- * held that orders several emissions. On a timeline that is lost or closed the fence stays pending until timeline_settle().
+ * Emits a fence that lf_timeline_emit_fence() would take, with the next seqno, which it returns. Allocates nothing and calls nobody, so a
+ * lock may be held that orders several emissions. On a timeline that is lost or closed the fence stays pending until timeline_settle().
  */
 uint64_t timeline_emit_reserved(struct lf_timeline *tl, struct lf_fence *f);
 

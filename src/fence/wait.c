@@ -2,8 +2,8 @@
 /*
  * Waiting: for one fence, for some of many, for a fence to be drained.
  *
- * Purpose: a waiter is a node like any other, so a signal without waiters makes no system call and there is no flag to race with. The node counts a
- * word down; whoever brings it to zero wakes the sleeper, once.
+ * Purpose: a waiter is a node like any other, so a signal without waiters makes no system call and there is no flag to race with. The
+ * node counts a word down; whoever brings it to zero wakes the sleeper, once.
  *
  * Invariants:
  * W1. missing is the number of fences still needed; each node counts it down once, under its fence's lock, or not at all if taken back.

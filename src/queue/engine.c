@@ -2,11 +2,11 @@
 /*
  * The engine: what the emulated hardware does next, and its interrupt handler.
  *
- * Purpose: one state machine for all three clocks. engine_next() says what comes next and when, engine_do() does it; the thread, lf_queue_step()
- * and lf_vclock_run() differ only in how they let time pass in between. States, invariants and locking are in queue.c.
+ * Purpose: one state machine for all three clocks. engine_next() says what comes next and when, engine_do() does it; the thread,
+ * lf_queue_step() and lf_vclock_run() differ only in how they let time pass in between. States, invariants and locking are in queue.c.
  *
- * Everything here runs with the right to drive (Q2), which owns the ring and its jobs. No real time and no address takes part in a decision, so
- * that the same seed gives the same events.
+ * Everything here runs with the right to drive (Q2), which owns the ring and its jobs. No real time and no address takes part in a
+ * decision, so that the same seed gives the same events.
  *
  * Completion is what hardware does: engine_complete() writes to the memory word and raises an interrupt, or not, as the fault wants it;
  * interrupt() reads the word and finishes everything up to it, each job with its own result (Q6). So whatever comes next heals

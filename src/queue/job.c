@@ -19,8 +19,8 @@
  * J4. A release hook is called once, by whoever takes the job out of the list of unreleased ones: the last put, or the close of the
  *     provider.
  *
- * Locking: lists are under the queue's mutex. So is emitting on the two timelines, in two steps: what can fail, or asks the allocator, has happened
- * before (reserve_places()), and what may call anybody happens after.
+ * Locking: lists are under the queue's mutex. So is emitting on the two timelines, in two steps: what can fail, or asks the allocator,
+ * has happened before (reserve_places()), and what may call anybody happens after.
  *
  * Ordering: queue-waits (what came before a dependency's signal is seen by the run hook), queue-pushed.
  *
@@ -395,8 +395,8 @@ static int reserve_places(struct lf_queue *q)
 }
 
 /*
- * Gives both fences their seqno and the job its place, under one lock: so both timelines and the list have the same order (J3). The queue's from here
- * on, though it is not looked at before it is announced.
+ * Gives both fences their seqno and the job its place, under one lock: so both timelines and the list have the same order (J3). The
+ * queue's from here on, though it is not looked at before it is announced.
  */
 static void commit(struct lf_queue *q, struct lf_job *job)
 {

@@ -35,8 +35,9 @@
  * Q8. The provider is told (provider_remove()) once: when the queue was revoked, is over, and every release hook has returned; or when it
  *     is freed.
  *
- * Locking: mutex protects what is marked so; the timelines' mutexes are taken under it (to emit), and nothing is called but counting. The clock's mutex
- * is taken alone. The right to drive is no lock: hooks and callbacks run while it is held, and whoever finds it taken goes on.
+ * Locking: mutex protects what is marked so; the timelines' mutexes are taken under it (to emit), and nothing is called but counting. The
+ * clock's mutex is taken alone. The right to drive is no lock: hooks and callbacks run while it is held, and whoever finds it taken goes
+ * on.
  *
  * Ordering: queue-kick, and those of job.c.
  *

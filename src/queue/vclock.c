@@ -11,7 +11,8 @@
  *
  * Locking: mutex protects list and flags, and is taken alone: queues are asked and driven without it, each kept alive by a reference.
  *
- * Lifetime: one reference of the maker, one of each queue. When the maker's goes nobody can run the clock any more, so its queues are closed.
+ * Lifetime: one reference of the maker, one of each queue. When the maker's goes nobody can run the clock any more, so its queues are
+ * closed.
  */
 #include "base/alloc.h"
 #include "queue/queue.h"

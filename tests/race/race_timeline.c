@@ -382,11 +382,79 @@ static void detach_runs_once_and_never_beside_a_hook_of_its_fence(void **state)
 	test_note("rounds %ld: hits %u, misses %u, violations %u", rounds, d.hits, d.misses, d.violations);
 }
 
+/*
+ * Names, found while other timelines come and go. Contexts are found in buckets by their lower bits, so every so often a timeline that is being made
+ * or dropped stands in the way of the look-up of another.
+ *
+ * Oracle: a name is that of the fence's own timeline, whole, at every look; and once that timeline is dropped it is "signaled-timeline". A hit is a
+ * look during which timelines were made. What a look-up finds half made shows under ThreadSanitizer, or as another name.
+ */
+enum { ALIVE = 2048 }; /* more than there are buckets, so that each holds one that is not ours */
+
+struct names {
+	struct lf_fence *f;
+	unsigned made; /* atomic */
+	bool end; /* atomic */
+	unsigned hits, misses, violations; /* the reader's */
+};
+
+static void *names_read(void *arg)
+{
+	struct names *n = arg;
+	char name[32];
+
+	while (!__atomic_load_n(&n->end, __ATOMIC_RELAXED)) {
+		unsigned before = __atomic_load_n(&n->made, __ATOMIC_RELAXED);
+
+		lf_fence_name(n->f, name, sizeof(name));
+		if (strcmp(name, "the one") != 0)
+			n->violations++;
+		if (__atomic_load_n(&n->made, __ATOMIC_RELAXED) != before)
+			n->hits++;
+		else
+			n->misses++;
+	}
+	return NULL;
+}
+
+static void name_is_found_while_other_timelines_come_and_go(void **state)
+{
+	static struct lf_timeline *others[ALIVE];
+	const struct lf_timeline_desc the_one = { .name = "the one" }, other = { .name = "another" };
+	struct names n = { .end = false };
+	struct lf_timeline *tl;
+	char name[32];
+	pthread_t reader;
+
+	(void)state;
+	assert_int_equal(lf_timeline_create(&the_one, &tl), 0);
+	assert_int_equal(lf_timeline_emit(tl, 0, &n.f), 0);
+	reader = thread_start(names_read, &n, 0);
+	for (long i = 0; i < test_rounds(40000); i++) {
+		lf_timeline_put(others[i % ALIVE]);
+		assert_int_equal(lf_timeline_create(&other, &others[i % ALIVE]), 0);
+		__atomic_store_n(&n.made, (unsigned)i + 1, __ATOMIC_RELAXED);
+	}
+	__atomic_store_n(&n.end, true, __ATOMIC_RELAXED);
+	thread_join(reader);
+	for (int i = 0; i < ALIVE; i++) {
+		lf_timeline_put(others[i]);
+		others[i] = NULL;
+	}
+	lf_timeline_put(tl);
+	lf_fence_name(n.f, name, sizeof(name));
+	assert_string_equal(name, "signaled-timeline");
+	lf_fence_put(n.f);
+	test_note("timelines %u: hits %u, misses %u, violations %u", n.made, n.hits, n.misses, n.violations);
+	assert_int_equal(n.violations, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(whoever_sees_a_fence_signaled_sees_all_earlier_ones_signaled),
 		TEST(detach_runs_once_and_never_beside_a_hook_of_its_fence),
+		TEST(name_is_found_while_other_timelines_come_and_go),
 	};
 
 	return TEST_MAIN(tests);
