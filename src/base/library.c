@@ -107,6 +107,8 @@ int library_check_wait(const char *function)
 {
 	const struct library_thread *t = this_thread();
 
+	if (library_poisoned())
+		return -EOWNERDEAD;
 	if (t->current)
 		return misuse(-EDEADLK, "%s: waits, and was called inside a fence callback", function);
 	if (t->reclaiming)
@@ -129,11 +131,8 @@ void library_add_layer(struct library_layer *layer)
 
 int lf_fini(void)
 {
-	int ret;
+	int ret = library_check_wait(__func__);
 
-	if (library_poisoned())
-		return -EOWNERDEAD;
-	ret = library_check_wait(__func__);
 	if (ret)
 		return ret;
 	reclaim_fini();
@@ -170,11 +169,8 @@ static void take_locks(void) LF_NO_THREAD_ANALYSIS
 
 int lf_before_fork(void)
 {
-	int ret = library_enter();
+	int ret = library_check_wait(__func__);
 
-	if (ret)
-		return ret;
-	ret = library_check_wait(__func__);
 	if (ret)
 		return ret;
 	if (this_thread()->hooks)

@@ -69,7 +69,10 @@ static inline int library_enter(void)
 	return library_enter_slow();
 }
 
-/* Whether this thread may wait: reports and returns -EDEADLK inside a callback, a read section, or a deferred call's thread. */
+/*
+ * Whether this thread may wait: reports and returns -EDEADLK inside a callback, a read section or a deferred call; -EOWNERDEAD in a
+ * poisoned child.
+ */
 int library_check_wait(const char *function);
 
 /* Hooks of user code run between these; see struct hook_frame. */

@@ -57,20 +57,16 @@ enum {
 #define PAUSE        (10 * INT64_C(1000000)) /* ns between cycles when nothing hurries */
 #define THROTTLE_MAX (100 * INT64_C(1000000)) /* ns that one call sleeps at most */
 
-struct block_list {
-	struct reclaim_node *head, *tail;
-	size_t count;
-};
-
-struct call_list {
+/* Nodes in the order in which they were deferred. */
+struct list {
 	struct lf_deferred *head, *tail;
 	size_t count;
 };
 
 struct reclaim_thread {
 	struct port_spin lock;
-	struct block_list open, waiting, ready; /* protected by lock */
-	struct call_list calls; /* protected by lock */
+	struct list open, waiting, ready; /* protected by lock */
+	struct list calls; /* protected by lock */
 	uint64_t waiting_cycle; /* protected by lock: which grace period @waiting needs */
 	uint64_t touched, seen; /* protected by lock: uses by its owner, and their number at the last cycle */
 	bool gone; /* protected by lock: the owner has ended */
@@ -105,7 +101,7 @@ static lf_atomic_u64 throttled;
 
 /* --- Lists --------------------------------------------------------------------------------------------------------------- */
 
-static void blocks_push(struct block_list *list, struct reclaim_node *node)
+static void list_push(struct list *list, struct lf_deferred *node)
 {
 	node->next = NULL;
 	if (list->tail)
@@ -117,7 +113,7 @@ static void blocks_push(struct block_list *list, struct reclaim_node *node)
 }
 
 /* Moves all of @from behind @to. */
-static void blocks_splice(struct block_list *to, struct block_list *from)
+static void list_splice(struct list *to, struct list *from)
 {
 	if (!from->head)
 		return;
@@ -127,16 +123,16 @@ static void blocks_splice(struct block_list *to, struct block_list *from)
 		to->head = from->head;
 	to->tail = from->tail;
 	to->count += from->count;
-	*from = (struct block_list){ 0 };
+	*from = (struct list){ 0 };
 }
 
 /* Moves the first @n of @from to the empty list @to. */
-static void blocks_take(struct block_list *to, struct block_list *from, size_t n)
+static void list_take(struct list *to, struct list *from, size_t n)
 {
-	struct reclaim_node *last = from->head;
+	struct lf_deferred *last = from->head;
 
 	if (from->count <= n) {
-		blocks_splice(to, from);
+		list_splice(to, from);
 		return;
 	}
 	for (size_t i = 1; i < n; i++)
@@ -149,42 +145,18 @@ static void blocks_take(struct block_list *to, struct block_list *from, size_t n
 	last->next = NULL;
 }
 
-static void blocks_free(struct block_list *list)
+static void free_blocks(struct list *list)
 {
-	struct reclaim_node *node, *next;
+	struct lf_deferred *node, *next;
 
 	for (node = list->head; node; node = next) {
-		next = node->next;
-		mem_free(node->block);
+		next = node->next; /* the node lies in the block */
+		mem_free(node->what);
 	}
-	*list = (struct block_list){ 0 };
+	*list = (struct list){ 0 };
 }
 
-static void calls_push(struct call_list *list, struct lf_deferred *node)
-{
-	node->next = NULL;
-	if (list->tail)
-		list->tail->next = node;
-	else
-		list->head = node;
-	list->tail = node;
-	list->count++;
-}
-
-static void calls_splice(struct call_list *to, struct call_list *from)
-{
-	if (!from->head)
-		return;
-	if (to->tail)
-		to->tail->next = from->head;
-	else
-		to->head = from->head;
-	to->tail = from->tail;
-	to->count += from->count;
-	*from = (struct call_list){ 0 };
-}
-
-static void calls_run(struct call_list *list)
+static void run_calls(struct list *list)
 {
 	struct lf_deferred *node, *next;
 
@@ -192,7 +164,7 @@ static void calls_run(struct call_list *list)
 		next = node->next; /* the node is its owner's once the function is entered */
 		node->func(node);
 	}
-	*list = (struct call_list){ 0 };
+	*list = (struct list){ 0 };
 }
 
 /* --- Records ------------------------------------------------------------------------------------------------------------- */
@@ -213,7 +185,7 @@ static bool waiting_is_over(const struct reclaim_thread *r) LF_REQUIRES(&r->lock
 static void ripen(struct reclaim_thread *r) LF_REQUIRES(&r->lock)
 {
 	if (r->waiting.head && (PLANTED(3) || waiting_is_over(r)))
-		blocks_splice(&r->ready, &r->waiting);
+		list_splice(&r->ready, &r->waiting);
 }
 
 static void set_demand(enum demand wanted)
@@ -242,7 +214,7 @@ static bool record_is_empty(const struct reclaim_thread *r) LF_REQUIRES(&r->lock
 static void thread_gone(void *record)
 {
 	struct reclaim_thread *r;
-	struct call_list calls = { 0 };
+	struct list calls = { 0 };
 
 	this_thread()->gone = true;
 	this_thread()->reclaim = NULL;
@@ -254,10 +226,10 @@ static void thread_gone(void *record)
 	if (r) { /* else lf_fini() has freed it meanwhile */
 		port_spin_lock(&r->lock);
 		r->gone = true;
-		calls_splice(&calls, &r->calls);
+		list_splice(&calls, &r->calls);
 		port_spin_unlock(&r->lock);
 		port_spin_lock(&orphans.lock);
-		calls_splice(&orphans.calls, &calls);
+		list_splice(&orphans.calls, &calls);
 		port_spin_unlock(&orphans.lock);
 	}
 	port_mutex_unlock(&registry);
@@ -337,29 +309,29 @@ static void after_defer(size_t pending, bool first)
 	ask_for_cycle(pending >= HURRY ? DEMAND_NOW : DEMAND_SOON, first);
 }
 
-void reclaim_free(struct reclaim_node *node, void *block)
+void reclaim_free(struct lf_deferred *node, void *block)
 {
-	struct block_list mine = { 0 };
+	struct list mine = { 0 };
 	struct reclaim_thread *r;
 	size_t pending;
 	bool first;
 
 	if (library_poisoned())
 		return;
-	node->block = block;
+	node->what = block;
 	r = my_record();
 	port_spin_lock(&r->lock);
 	first = record_is_empty(r);
-	blocks_push(&r->open, node);
+	list_push(&r->open, node);
 	r->touched++;
 	if (r != &orphans) {
 		ripen(r);
-		blocks_take(&mine, &r->ready, PORTION);
+		list_take(&mine, &r->ready, PORTION);
 	}
 	count_pending(r);
 	pending = r->open.count + r->waiting.count;
 	port_spin_unlock(&r->lock);
-	blocks_free(&mine);
+	free_blocks(&mine);
 	after_defer(pending, first);
 }
 
@@ -369,7 +341,7 @@ void lf_defer_free(struct lf_deferred *node, void *block)
 		misuse(0, "lf_defer_free: node and block are both needed");
 		return;
 	}
-	reclaim_free((struct reclaim_node *)(void *)node, block);
+	reclaim_free(node, block);
 }
 
 void lf_defer_call(struct lf_deferred *node, lf_deferred_fn fn)
@@ -387,7 +359,7 @@ void lf_defer_call(struct lf_deferred *node, lf_deferred_fn fn)
 	r = my_record();
 	port_spin_lock(&r->lock);
 	first = record_is_empty(r);
-	calls_push(&r->calls, node);
+	list_push(&r->calls, node);
 	r->touched++;
 	port_spin_unlock(&r->lock);
 	after_defer(0, first);
@@ -400,9 +372,9 @@ enum taking { TAKE_GONE, TAKE_IDLE, TAKE_ALL };
 
 /* What a cycle took out of the records. */
 struct harvest {
-	struct block_list now; /* free at once: idle or gone threads' */
-	struct block_list after; /* free after the grace period */
-	struct call_list calls; /* call after the grace period */
+	struct list now; /* free at once: idle or gone threads' */
+	struct list after; /* free after the grace period */
+	struct list calls; /* call after the grace period */
 	uint64_t left; /* blocks that stay with their threads */
 };
 
@@ -418,13 +390,13 @@ static void harvest_record(struct reclaim_thread *r, struct harvest *h, enum tak
 		r->seen = r->touched;
 	}
 	ripen(r);
-	calls_splice(&h->calls, &r->calls);
+	list_splice(&h->calls, &r->calls);
 	if (take) {
-		blocks_splice(&h->now, &r->ready);
-		blocks_splice(&h->after, &r->waiting);
-		blocks_splice(&h->after, &r->open);
+		list_splice(&h->now, &r->ready);
+		list_splice(&h->after, &r->waiting);
+		list_splice(&h->after, &r->open);
 	} else if (!r->waiting.head) {
-		blocks_splice(&r->waiting, &r->open);
+		list_splice(&r->waiting, &r->open);
 		r->waiting_cycle = cycle_begun;
 	}
 	count_pending(r);
@@ -479,14 +451,14 @@ static uint64_t cycle(enum taking taking)
 	port_mutex_unlock(&registry);
 	u64_store(&in_hand, h.now.count + h.after.count + h.calls.count, memory_order_relaxed); /* relaxed: a figure */
 	free_records(gone);
-	blocks_free(&h.now);
+	free_blocks(&h.now);
 	rcu_synchronize();
 	/* order: reclaim-cycle (release): whoever sees the cycle done frees after the sections that it waited for */
 	u64_store(&cycle_done, cycle_begun, PLANT_ORDER(18, memory_order_relaxed, memory_order_release));
 	u32_fetch_add(&cycle_word, 1, memory_order_relaxed); /* relaxed: only wakes; cycle_done carries the order */
 	park_wake(&cycle_word);
-	blocks_free(&h.after);
-	calls_run(&h.calls);
+	free_blocks(&h.after);
+	run_calls(&h.calls);
 	u64_store(&in_hand, 0, memory_order_relaxed); /* relaxed: a figure */
 	return h.left;
 }
@@ -661,11 +633,8 @@ static void drain_by_thread(void)
 
 int lf_reclaim_barrier(void)
 {
-	int ret = library_enter();
+	int ret = library_check_wait(__func__);
 
-	if (ret)
-		return ret;
-	ret = library_check_wait(__func__);
 	if (ret)
 		return ret;
 	if (u32_load(&driver, memory_order_relaxed) != DRIVER_THREAD) { /* relaxed: a hint; start_thread() looks again */
@@ -687,15 +656,15 @@ int lf_reclaim_barrier(void)
 /* Frees what is ripe, all of it or a portion. Returns what is still pending. */
 static uint64_t free_ripe(struct reclaim_thread *r, size_t portion)
 {
-	struct block_list mine = { 0 };
+	struct list mine = { 0 };
 
 	port_spin_lock(&r->lock);
 	r->touched++;
 	ripen(r);
-	blocks_take(&mine, &r->ready, portion);
+	list_take(&mine, &r->ready, portion);
 	count_pending(r);
 	port_spin_unlock(&r->lock);
-	blocks_free(&mine);
+	free_blocks(&mine);
 	return u64_load(&r->pending, memory_order_relaxed); /* relaxed: our own figure */
 }
 

@@ -14,14 +14,11 @@
 /* Above so many pending frees a thread is throttled when it makes something. */
 enum { RECLAIM_LIMIT = 16384 };
 
-/* A place in the queue for plain memory: the first two words of a struct lf_deferred. */
-struct reclaim_node {
-	struct reclaim_node *next;
-	void *block;
-};
-
-/* Gives @block to mem_free() after a grace period; @node lies in it. Any context, never fails. */
-void reclaim_free(struct reclaim_node *node, void *block);
+/*
+ * Gives @block to mem_free() after a grace period. @node lies in it; of it only the first two words are used, so there need not be room
+ * for more. Any context, never fails.
+ */
+void reclaim_free(struct lf_deferred *node, void *block);
 
 /*
  * Stands at the head of every call that makes something: frees here what this thread deferred and whose grace period has passed, and

@@ -4,7 +4,7 @@
  *
  * What is modelled: two threads add a callback each, two take one back with cancel_callback_sync or leave it alone, one signals and dispatches.
  * Each holds a reference and puts it when it is through, the signalling thread perhaps inside a callback; so each may be the last, before,
- * during and after the dispatch. The callback word is one value that is read, compared and exchanged as a whole; its holder works on a
+ * during and after the dispatch. A callback may also take a reference, although its thread has perhaps none left; it is put after the dispatch. The callback word is one value that is read, compared and exchanged as a whole; its holder works on a
  * copy and stores it plainly. The list is a set, and the dispatcher may claim any node of it: all orders at once. Callback 1 returns only
  * when the cancel of callback 0 has, which is allowed, since that waits for callback 0 alone.
  *
@@ -30,6 +30,8 @@
  * | 3   | cancel sleeps on a word that has its old value again when the next       | a cancel that waits for another callback |
  * |     | sleeper has come                                                         |                                          |
  * | 4   | the last put frees a signaled fence without asking whether it is drained | freed while the dispatcher runs          |
+ * | 5   | a put counts down to 0 and looks at the fence afterwards                 | touched when a callback's reference, taken |
+ * |     |                                                                          | in between, has freed it                 |
  */
 #ifndef BUG
 #define BUG 0
@@ -89,49 +91,89 @@ inline free()
 	}
 }
 
-/* put_last() and leave_to_dispatcher(). Here the fence is signaled, since the signalling thread has a reference until then. */
-inline put_last(w)
+/* leave_to_dispatcher() */
+inline leave(w, done)
 {
-	TOUCH;
-	w = word;
-	assert(w & SIGNALED);
 	if
-	:: BUG == 4 || (w & DRAINED) -> free()
-	:: BUG == 2 && !(w & DRAINED) ->
-		count = 1;
-		dead = true
-	:: BUG != 2 && BUG != 4 && !(w & DRAINED) ->
+	:: BUG == 2 ->
+		TOUCH;
+		done = !(word & DRAINED);
+		dead = dead || done
+	:: BUG != 2 ->
 		lock(w);
-		if
-		:: w & DRAINED ->
-			unlock(w);
-			free()
-		:: else ->
-			count = 1;
-			dead = true;
-			unlock(w)
-		fi
+		done = !(w & DRAINED);
+		dead = dead || done;
+		unlock(w)
 	fi
 }
 
-/* lf_fence_put(): a count of 1 is ours alone, and needs no exchange. */
-inline put(w, old)
+/*
+ * lf_fence_put(). The fence is signaled when the last reference goes, since the signalling thread has one until then; so of the two ways to know that
+ * a count of 1 is the last only "drained before" is there.
+ */
+inline put(w, old, done)
 {
-	TOUCH;
-	old = count;
-	if
-	:: old == 1 -> skip
-	:: else ->
-		atomic {
-			TOUCH;
-			old = count;
-			count--
-		}
-	fi;
-	if
-	:: old == 1 -> put_last(w)
-	:: else -> skip
-	fi
+	done = false;
+	do
+	:: done -> break
+	:: !done ->
+		TOUCH;
+		w = word;
+		TOUCH;
+		old = count;
+		assert(old > 0);
+		if
+		:: old > 1 && BUG != 5 ->
+			atomic {
+				TOUCH;
+				if
+				:: count == old ->
+					count--;
+					done = true
+				:: else -> skip
+				fi
+			}
+		:: old > 1 && BUG == 5 ->
+			atomic {
+				TOUCH;
+				count--;
+				old = count;
+				done = true
+			};
+			if
+			:: old == 0 ->
+				TOUCH;
+				w = word;
+				if
+				:: w & DRAINED -> free()
+				:: else ->
+					leave(w, done);
+					if
+					:: done -> count++
+					:: else -> free()
+					fi;
+					done = true
+				fi
+			:: else -> skip
+			fi
+		:: old == 1 && ((w & DRAINED) || BUG == 4) ->
+			free();
+			done = true
+		:: old == 1 && !(w & DRAINED) && BUG != 4 ->
+			assert(word & SIGNALED);
+			leave(w, done)
+		fi
+	od;
+	d_step { w = 0; old = 0; done = false } /* fewer states */
+}
+
+/* lf_fence_get() by the callback that runs: without a reference to take it from. */
+inline get()
+{
+	atomic {
+		TOUCH;
+		count++
+	}
 }
 
 /* Clears the mark under the lock, and remembers to wake. */
@@ -159,6 +201,7 @@ inline wake_all(wake)
 proctype adder(byte i)
 {
 	byte w, old;
+	bool done;
 
 	node[i] = queued;
 	do
@@ -180,12 +223,13 @@ proctype adder(byte i)
 			fi
 		fi
 	od;
-	put(w, old)
+	put(w, old, done)
 }
 
 proctype canceller(byte i)
 {
 	byte w, old, expected;
+	bool done;
 
 	(accepted[i] || refused[i]);
 	if
@@ -219,13 +263,13 @@ proctype canceller(byte i)
 	od;
 	assert(left_alone[i] || node[i] == removed || returned[i]);
 	cancelled[i] = true;
-	put(w, old)
+	put(w, old, done)
 }
 
 proctype signaler()
 {
 	byte w, inner, old, i;
-	bool wake, give, has_put;
+	bool wake, give, has_put, has_got, done;
 
 	lock(w);
 	if
@@ -257,7 +301,10 @@ proctype signaler()
 			if
 			:: !has_put ->
 				has_put = true;
-				put(inner, old)
+				put(inner, old, done)
+			:: !has_got ->
+				has_got = true;
+				get()
 			:: true -> skip
 			fi;
 			returned[i] = true;
@@ -273,12 +320,16 @@ proctype signaler()
 		};
 		wake_all(wake);
 		if
-		:: give -> put(inner, old)
+		:: give -> put(inner, old, done)
 		:: else -> skip
 		fi
 	fi;
 	if
-	:: !has_put -> put(inner, old)
+	:: !has_put -> put(inner, old, done)
+	:: else -> skip
+	fi;
+	if
+	:: has_got -> put(inner, old, done)
 	:: else -> skip
 	fi
 }

@@ -47,9 +47,9 @@
  * Ordering: fence-lock, fence-push, fence-signaled; refcount. In docs/ORDERING.md.
  *
  * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too, and the callback that runs may take references,
- * as if it had one. Instead of counting a reference for that (two locked operations for every signal), whoever brings the count to zero
- * then leaves a reference behind, marks the fence DEAD, and the dispatcher puts it after the last callback. Both decide under the lock;
- * see leave_to_dispatcher().
+ * as if it had one. Instead of counting a reference for that (two locked operations for every signal), the last holder leaves its own to
+ * the dispatcher (leave_to_dispatcher()), who puts it after the last callback. So:
+ * F9. The count does not reach 0 while the fence is dispatched. Nobody touches a fence after giving its reference up.
  *
  * Not here: release hooks. Nothing of the producer is needed for freeing: the block comes from the library's allocator.
  */
@@ -218,12 +218,7 @@ struct lf_fence *lf_fence_stub(void)
 
 struct lf_fence *lf_fence_get(struct lf_fence *f)
 {
-	if (!f || !debug_check(f, __func__))
-		return f;
-	/* The callback that runs may find 0, while another thread puts the last reference and has not left it to the dispatcher yet. */
-	if (unlikely(this_thread()->current == f))
-		u32_fetch_add(&f->count, 1, memory_order_relaxed); /* relaxed: see refcount_get() */
-	else
+	if (f && debug_check(f, __func__))
 		refcount_get(&f->count, "lf_fence_get");
 	return f;
 }
@@ -247,30 +242,26 @@ void fence_free(struct lf_fence *f)
 	if (DEBUG_CHECKS && !(state & FENCE_PUBLISHED))
 		u32_store(&f->count, COUNT_FREED, memory_order_relaxed); /* relaxed: who reads it has no business to */
 	if (DEBUG_CHECKS || (state & FENCE_PUBLISHED)) {
-		_Static_assert(sizeof(struct reclaim_node) <= sizeof(struct lf_fence) - offsetof(struct lf_fence, link), "a node fits");
-		reclaim_free((struct reclaim_node *)(void *)&f->link, block);
+		_Static_assert(offsetof(struct lf_deferred, func) <= sizeof(struct lf_fence) - offsetof(struct lf_fence, link), "it fits");
+		reclaim_free((struct lf_deferred *)(void *)&f->link, block);
 		return;
 	}
 	mem_free(block);
 }
 
 /*
- * Nobody has counted a reference any more. If callbacks are still running, one is left for the dispatcher, which puts it; unless the
- * callback that runs took one while we were on our way here: then the fence ends with that one. Returns whether the fence can be freed.
+ * The last holder gives its reference to the dispatcher instead of putting it, if the fence is being dispatched. The callback that runs
+ * may have taken others meanwhile; that does not matter. Returns false when the fence is drained after all.
  */
 static bool leave_to_dispatcher(struct lf_fence *f)
 {
 	uintptr_t word = fence_lock(f);
-	bool dispatched = !(word & FENCE_DRAINED) && !PLANTED(19);
-	/* order: refcount (acquire): who frees sees what other holders did */
-	bool taken = u32_load(&f->count, memory_order_acquire) != 0;
+	bool dispatched = !(word & FENCE_DRAINED);
 
-	if (dispatched && !taken) {
-		u32_fetch_add(&f->count, 1, memory_order_relaxed); /* relaxed: the dispatcher's, who sees DEAD under the lock */
+	if (dispatched)
 		fence_set_state(f, fence_state(f) | FENCE_DEAD);
-	}
 	fence_unlock(f, word);
-	return !dispatched && !taken;
+	return dispatched;
 }
 
 /*
@@ -309,42 +300,55 @@ static void put_pending(struct lf_fence *f)
 	lf_fence_put(f);
 }
 
-/* The caller has no reference any more, and neither has anybody else, but for a callback that runs. */
-static void put_last(struct lf_fence *f)
+/*
+ * Ends the last reference of a fence that is not being dispatched. Of an unpublished fence there is nothing to count down against, since
+ * nobody can take a reference without having one: that saves the locked operation of the commonest put. Returns false when a reader has
+ * taken one.
+ */
+static bool put_last(struct lf_fence *f, uintptr_t word)
 {
-	if (!(fence_word(f) & FENCE_SIGNALED))
-		put_pending(f);
-	else if (leave_to_dispatcher(f))
+	uint32_t one = 1;
+
+	/* order: refcount (acquire): sees what other holders did before their puts */
+	if ((fence_state(f) & FENCE_PUBLISHED) && !u32_cas(&f->count, &one, 0, memory_order_acquire, memory_order_relaxed))
+		return false;
+	if (word & FENCE_SIGNALED)
 		fence_free(f);
+	else
+		put_pending(f);
+	return true;
 }
 
 /*
- * Whether a reference is the only one, so that there is nothing to decrement against; that saves the locked operation of the commonest
- * put. A count of 1 says so of an unpublished fence, since nobody can take a reference without having one, but for the callback that
- * runs, if the fence is being dispatched. So the count must have been read while it was pending (nobody else can signal it then), or when
- * it was drained already.
+ * A count of 1 is the last reference if it was read while no callback could run, which may take one without having one: when the fence
+ * was drained before, or is still pending after (who signals has a reference, so nobody else could).
  */
-static bool is_only_reference(const struct lf_fence *f)
-{
-	uintptr_t word = fence_word(f);
-
-	/* order: refcount (acquire): sees what other holders did before their puts */
-	if (u32_load(&f->count, memory_order_acquire) != 1 || (fence_state(f) & FENCE_PUBLISHED))
-		return false;
-	return (word & FENCE_DRAINED) || !(fence_word(f) & FENCE_SIGNALED);
-}
-
 void lf_fence_put(struct lf_fence *f)
 {
 	if (!f || !debug_check(f, __func__) || library_poisoned())
 		return;
-	if (is_only_reference(f)) {
-		if (fence_word(f) & FENCE_DRAINED)
-			fence_free(f);
-		else
-			put_pending(f);
-	} else if (refcount_put(&f->count, "lf_fence_put")) {
-		put_last(f);
+	for (;;) {
+		uintptr_t word = fence_word(f);
+		/* order: refcount (acquire): as in put_last() */
+		uint32_t count = u32_load(&f->count, memory_order_acquire);
+
+		if (unlikely(refcount_is_forever(count)))
+			return;
+		if (unlikely(count == 0)) {
+			misuse(0, "lf_fence_put: fence %p was put once too often", (void *)f);
+			return;
+		}
+		if (count > 1) {
+			/* order: refcount (release): what this holder did comes before the end of the object */
+			if (u32_cas(&f->count, &count, count - 1, PLANT_ORDER(8, memory_order_relaxed, memory_order_release),
+				    memory_order_relaxed))
+				return;
+		} else if ((word & FENCE_DRAINED) || !(fence_word(f) & FENCE_SIGNALED) || PLANTED(19)) {
+			if (put_last(f, word))
+				return;
+		} else if (leave_to_dispatcher(f)) {
+			return;
+		}
 	}
 }
 

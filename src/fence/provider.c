@@ -287,8 +287,6 @@ int lf_provider_close(struct lf_provider *p, int64_t deadline)
 
 	if (!p)
 		return misuse(-EINVAL, "lf_provider_close: the provider is NULL");
-	if (library_poisoned())
-		return -EOWNERDEAD;
 	ret = library_check_wait(__func__);
 	if (ret)
 		return ret;

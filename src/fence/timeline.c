@@ -78,7 +78,7 @@ struct lf_timeline {
 	unsigned flags; /* immutable */
 	void (*release)(void *data); /* immutable */
 	lf_atomic_ptr next_named; /* RCU: next in the registry's bucket */
-	struct reclaim_node reclaim; /* when dead */
+	struct lf_deferred reclaim; /* when dead */
 	char name[]; /* immutable: provider/name */
 };
 

@@ -2,10 +2,10 @@
 /*
  * Race test of the queue: thousands of jobs with random dependencies over eight queues that fail like hardware.
  *
- * Oracle. Hooks and observers only take notes, each with a ticket from one counter; when all is over, a checker that knows nothing of the queue
- * goes through the notes:
- *  - every job is announced before it starts, starts before it is done, is done exactly once, and its fence has the result that its run hook
- *    returned, or -ETIME when its run hung;
+ * Oracle. Hooks and observers only take notes, each with a ticket from one counter; when all is over, a checker that knows nothing of the
+ * queue goes through the notes:
+ *  - every job is announced before it starts, starts before it is done, is done exactly once, and its fence has the result that its run
+ *    hook returned, or -ETIME when its run hung;
  *  - a job's run hook is entered after those of all its dependencies have returned, sees their fences signaled, and finds in their (plain,
  *    unlocked) payloads what they wrote: each job's payload is a function of its dependencies';
  *  - in each queue jobs start in the order of seqnos, and time stamps of fences do not go backwards.
@@ -448,6 +448,102 @@ static void a_close_while_others_push(void **state)
 	rounds_of(false, -ECANCELED);
 }
 
+/*
+ * What was written before a dependency signals is seen by the run hook, whichever dependency comes last. Two threads write and signal a
+ * fence each; the job waits for both. The thread that signals first has nothing to do with the engine but its count.
+ *
+ * Oracle: the hook reads what both wrote. A lost order shows under ThreadSanitizer as a race between a writer and the hook. Each round is
+ * a hit.
+ */
+struct both {
+	struct gate gate;
+	struct lf_fence *fence[2];
+	long written[2]; /* plain: the dependency is what orders it */
+	long seen[2];
+	long round;
+	bool end;
+};
+
+struct both_writer {
+	struct both *b;
+	int index;
+};
+
+static int both_run(struct lf_job *job, void *data)
+{
+	struct both *b = data;
+
+	(void)job;
+	b->seen[0] = b->written[0];
+	b->seen[1] = b->written[1];
+	return 0;
+}
+
+static void *both_write(void *arg)
+{
+	struct both_writer *w = arg;
+	struct both *b = w->b;
+
+	for (;;) {
+		gate_wait(&b->gate);
+		if (b->end)
+			return NULL;
+		b->written[w->index] = b->round;
+		lf_fence_signal(b->fence[w->index], 0);
+		gate_wait(&b->gate);
+	}
+}
+
+static void both_round(struct both *b, struct lf_queue *q)
+{
+	const struct lf_job_desc desc = { .data = b };
+	struct lf_fence *finished;
+	struct lf_job *job;
+
+	assert_int_equal(lf_job_create(q, &desc, &job), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(lf_fence_create(&b->fence[i]), 0);
+		assert_int_equal(lf_job_add_dependency(job, b->fence[i]), 0);
+	}
+	assert_int_equal(lf_job_push(job, &finished), 0);
+	gate_wait(&b->gate);
+	assert_int_equal(lf_fence_wait(finished, LF_DEADLINE_NEVER), 0);
+	gate_wait(&b->gate);
+	assert_int_equal(b->seen[0], b->round);
+	assert_int_equal(b->seen[1], b->round);
+	for (int i = 0; i < 2; i++)
+		lf_fence_put(b->fence[i]);
+	lf_fence_put(finished);
+	lf_job_put(job);
+}
+
+static void run_hook_sees_what_came_before_each_dependency(void **state)
+{
+	static const struct lf_queue_ops both_ops = { .run = both_run };
+	const struct lf_queue_desc desc = { .name = "both", .mode = LF_QUEUE_THREAD, .ops = &both_ops };
+	struct both b = { .end = false };
+	struct both_writer writers[2] = { { &b, 0 }, { &b, 1 } };
+	long rounds = test_rounds(5000);
+	struct lf_queue *q;
+	pthread_t threads[2];
+
+	(void)state;
+	assert_int_equal(lf_queue_create(&desc, &q), 0);
+	gate_init(&b.gate, 3);
+	for (int i = 0; i < 2; i++)
+		threads[i] = thread_start(both_write, &writers[i], 0);
+	for (b.round = 1; b.round <= rounds; b.round++)
+		both_round(&b, q);
+	b.end = true;
+	gate_wait(&b.gate);
+	for (int i = 0; i < 2; i++)
+		thread_join(threads[i]);
+	gate_fini(&b.gate);
+	assert_int_equal(lf_queue_close(q, LF_DEADLINE_NEVER), 0);
+	lf_queue_put(q);
+	test_note("%ld rounds, each a hit", rounds);
+}
+
 /* The reclaimer keeps a little memory from the first time on that something it destroys defers memory itself. */
 static void warm_up(void **state)
 {
@@ -466,6 +562,7 @@ static const struct CMUnitTest queue_races[] = {
 	TEST(the_same_in_virtual_time_repeats_itself),
 	TEST(a_loss_while_others_push),
 	TEST(a_close_while_others_push),
+	TEST(run_hook_sees_what_came_before_each_dependency),
 };
 
 int main(void)

@@ -543,7 +543,7 @@ static void environment_switches_tracking_on(void **state)
 		r = posix_spawn(&pid, self, &actions, NULL, argv, envp);
 		posix_spawn_file_actions_destroy(&actions);
 		if (r == ENOEXEC)
-			skip(); /* an emulated program cannot be started anew */
+			return; /* an emulated program cannot be started anew */
 		assert_int_equal(r, 0);
 		assert_true(waitpid(pid, &status, 0) == pid);
 		assert_true(WIFEXITED(status));

@@ -66,9 +66,8 @@ static void wake_of_what_nobody_sleeps_on_does_nothing(void **state)
 	park_wake(word);
 	assert_int_equal(munmap(word, 4096), 0);
 	/* Only the address is used: the word may be gone by then. (Valgrind takes an address that a futex call gets for a use of memory.) */
-	if (preload && strstr(preload, "vgpreload"))
-		skip();
-	park_wake(word);
+	if (!preload || !strstr(preload, "vgpreload"))
+		park_wake(word);
 }
 
 struct sleeper {
