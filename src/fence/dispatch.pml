@@ -119,21 +119,21 @@ inline put(w, old, done)
 	:: !done ->
 		TOUCH;
 		w = word;
-		TOUCH;
-		old = count;
-		assert(old > 0);
+		/* The load and the exchange that counts down, unless it is 1: as one step, since a failed exchange only looks again. */
+		atomic {
+			TOUCH;
+			assert(count > 0);
+			old = count;
+			if
+			:: old > 1 && BUG != 5 ->
+				count--;
+				done = true
+			:: else -> skip
+			fi
+		};
 		if
-		:: old > 1 && BUG != 5 ->
-			atomic {
-				TOUCH;
-				if
-				:: count == old ->
-					count--;
-					done = true
-				:: else -> skip
-				fi
-			}
-		:: old > 1 && BUG == 5 ->
+		:: done -> skip
+		:: !done && old > 1 && BUG == 5 ->
 			atomic {
 				TOUCH;
 				count--;
@@ -156,15 +156,15 @@ inline put(w, old, done)
 				fi
 			:: else -> skip
 			fi
-		:: old == 1 && ((w & DRAINED) || BUG == 4) ->
+		:: !done && old == 1 && ((w & DRAINED) || BUG == 4) ->
 			free();
 			done = true
-		:: old == 1 && !(w & DRAINED) && BUG != 4 ->
+		:: !done && old == 1 && !(w & DRAINED) && BUG != 4 ->
 			assert(word & SIGNALED);
 			leave(w, done)
 		fi
 	od;
-	d_step { w = 0; old = 0; done = false } /* fewer states */
+	atomic { w = 0; old = 0; done = false } /* fewer states */
 }
 
 /* lf_fence_get() by the callback that runs: without a reference to take it from. */
