@@ -91,7 +91,7 @@ inline free()
 	}
 }
 
-/* leave_to_dispatcher() */
+/* put_last_locked(), of an unpublished fence */
 inline leave(w, done)
 {
 	if

@@ -48,7 +48,7 @@
  *
  * Lifetime: counted. While SIGNALED and not DRAINED the dispatcher needs the fence too, and the callback that runs may take references,
  * as if it had one. Instead of counting a reference for that (two locked operations for every signal), the last holder leaves its own to
- * the dispatcher (leave_to_dispatcher()), who puts it after the last callback. So:
+ * the dispatcher (put_last_locked()), who puts it after the last callback. So:
  * F9. The count does not reach 0 while the fence is dispatched. Nobody touches a fence after giving its reference up.
  *
  * Not here: release hooks. Nothing of the producer is needed for freeing: the block comes from the library's allocator.
@@ -249,87 +249,77 @@ void fence_free(struct lf_fence *f)
 	mem_free(block);
 }
 
-/*
- * The last holder gives its reference to the dispatcher instead of putting it, if the fence is being dispatched. The callback that runs
- * may have taken others meanwhile; that does not matter. Returns false when the fence is drained after all.
- */
-static bool leave_to_dispatcher(struct lf_fence *f)
-{
-	uintptr_t word = fence_lock(f);
-	bool dispatched = !(word & FENCE_DRAINED);
-
-	if (dispatched)
-		fence_set_state(f, fence_state(f) | FENCE_DEAD);
-	fence_unlock(f, word);
-	return dispatched;
-}
-
-/*
- * Ends a pending fence that has no nodes. Readers that look at it find it signaled from here on, so that none adds a node that nobody
- * will ever run. Returns false when there are nodes.
- */
-static bool abandon(struct lf_fence *f)
-{
-	struct fence_origin *none;
-	uintptr_t word = fence_lock(f);
-
-	if (word) {
-		fence_unlock(f, word);
-		return false;
-	}
-	fence_unlock(f, fence_finish(f, word, -ECANCELED, lf_now(), &none));
-	return true;
-}
-
-/* Nobody else has a reference. Callbacks that wait for a signal that cannot come any more get one. */
-static void put_pending(struct lf_fence *f)
+/* The last reference of a pending fence, which somebody still waits for: the count is 1. */
+static void put_awaited(struct lf_fence *f)
 {
 	if (fence_kind(f) == FENCE_OF_TIMELINE) {
-		u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: the timeline's, and nobody else has one */
 		misuse(0, "lf_fence_put: pending fence %p was put once too often; its timeline's reference stays", (void *)f);
 		return;
 	}
-	/* Unpublished, nobody can look at it any more. */
-	if (!(fence_state(f) & FENCE_PUBLISHED) ? !word_list(fence_word(f)) : abandon(f)) {
-		fence_free(f);
-		return;
-	}
-	u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: nobody else has a reference */
 	misuse(0, "lf_fence_put: the last reference of pending fence %p was put with callbacks on it; it completes with -EDEADLK", (void *)f);
 	lf_fence_signal(f, -EDEADLK);
 	lf_fence_put(f);
 }
 
-/*
- * Ends the last reference of a fence that is not being dispatched. Of an unpublished fence there is nothing to count down against, since
- * nobody can take a reference without having one: that saves the locked operation of the commonest put. Returns false when a reader has
- * taken one.
- */
-static bool put_last(struct lf_fence *f, uintptr_t word)
+static bool is_awaited(const struct lf_fence *f, uintptr_t word)
 {
+	return !(word & FENCE_SIGNALED) && (word_list(word) || fence_kind(f) == FENCE_OF_TIMELINE);
+}
+
+/*
+ * The last reference of a fence that others may look at or that is being dispatched; all decided under the lock. A fence that is
+ * dispatched is not put: the reference is left to the dispatcher (F9). A pending one is signaled before it goes, so that no reader adds a
+ * node that nobody will ever run. Returns false when there is another reference by now.
+ */
+static bool put_last_locked(struct lf_fence *f)
+{
+	uintptr_t word = fence_lock(f);
+	struct fence_origin *none;
 	uint32_t one = 1;
 
+	if ((word & (FENCE_SIGNALED | FENCE_DRAINED)) == FENCE_SIGNALED) {
+		fence_set_state(f, fence_state(f) | FENCE_DEAD);
+		fence_unlock(f, word);
+		return true;
+	}
 	/* order: refcount (acquire): sees what other holders did before their puts */
-	if ((fence_state(f) & FENCE_PUBLISHED) && !u32_cas(&f->count, &one, 0, memory_order_acquire, memory_order_relaxed))
+	if (!u32_cas(&f->count, &one, 0, memory_order_acquire, memory_order_relaxed)) {
+		fence_unlock(f, word);
 		return false;
-	if (word & FENCE_SIGNALED)
-		fence_free(f);
-	else
-		put_pending(f);
+	}
+	if (is_awaited(f, word)) {
+		u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: nobody else has a reference */
+		fence_unlock(f, word);
+		put_awaited(f);
+		return true;
+	}
+	if (!(word & FENCE_SIGNALED))
+		word = fence_finish(f, word, -ECANCELED, lf_now(), &none);
+	fence_unlock(f, word);
+	fence_free(f);
 	return true;
 }
 
 /*
- * A count of 1 is the last reference if it was read while no callback could run, which may take one without having one: when the fence
- * was drained before, or is still pending after (who signals has a reference, so nobody else could).
+ * Whether a count of 1 says that an unpublished fence is the caller's alone, so that there is nothing to count down against; that saves
+ * the locked operation of the commonest put. Nobody can take a reference without having one, but for a callback that runs: so the count
+ * must have been read when the fence was drained already (@before), or it is still pending (who signals has a reference, so nobody else
+ * could).
  */
+static bool is_exclusive(const struct lf_fence *f, uintptr_t before)
+{
+	if (fence_state(f) & FENCE_PUBLISHED)
+		return false;
+	return (before & FENCE_DRAINED) || !(fence_word(f) & FENCE_SIGNALED) || PLANTED(19);
+}
+
 void lf_fence_put(struct lf_fence *f)
 {
 	if (!f || !debug_check(f, __func__) || library_poisoned())
 		return;
 	for (;;) {
 		uintptr_t word = fence_word(f);
-		/* order: refcount (acquire): as in put_last() */
+		/* order: refcount (acquire): sees what other holders did before their puts */
 		uint32_t count = u32_load(&f->count, memory_order_acquire);
 
 		if (unlikely(refcount_is_forever(count)))
@@ -343,10 +333,14 @@ void lf_fence_put(struct lf_fence *f)
 			if (u32_cas(&f->count, &count, count - 1, PLANT_ORDER(8, memory_order_relaxed, memory_order_release),
 				    memory_order_relaxed))
 				return;
-		} else if ((word & FENCE_DRAINED) || !(fence_word(f) & FENCE_SIGNALED) || PLANTED(19)) {
-			if (put_last(f, word))
+		} else if (!is_exclusive(f, word)) {
+			if (put_last_locked(f))
 				return;
-		} else if (leave_to_dispatcher(f)) {
+		} else if (is_awaited(f, word)) {
+			put_awaited(f);
+			return;
+		} else {
+			fence_free(f);
 			return;
 		}
 	}
