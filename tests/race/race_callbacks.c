@@ -274,10 +274,93 @@ static void each_added_callback_runs_once_or_is_removed(void **state)
 		atomic_load(&shared.cancel_ran));
 }
 
+/*
+ * A callback takes a reference to its fence while another thread puts the last one.
+ *
+ * The first callback puts the reference that the signalling thread came with; so while the second runs, the other thread's is the only
+ * one that is counted, and it is put at about the moment at which the callback takes one.
+ *
+ * Oracle: what the callback took is a reference: the fence has its result until that is put, and is freed then. Freed memory is
+ * overwritten, so a fence that was freed too early shows. A hit is a round in which the other thread's put came before the callback's
+ * end.
+ */
+struct taken {
+	struct gate gate;
+	struct lf_fence *f;
+	struct lf_fence_cb first, second;
+	unsigned put; /* atomic: the other thread is through */
+	unsigned pause; /* of the callback, in looks at @put */
+	long hits;
+	bool end;
+};
+
+static void put_the_signallers(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)cb;
+	lf_fence_put(f);
+}
+
+static void take_one(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	struct taken *t = (struct taken *)((char *)cb - offsetof(struct taken, second));
+
+	for (unsigned i = 0; i < t->pause; i++)
+		__atomic_load_n(&t->put, __ATOMIC_RELAXED);
+	lf_fence_get(f);
+	t->hits += __atomic_load_n(&t->put, __ATOMIC_RELAXED);
+}
+
+static void *put_the_other(void *arg)
+{
+	struct taken *t = arg;
+
+	for (;;) {
+		gate_wait(&t->gate);
+		if (t->end)
+			return NULL;
+		lf_fence_put(t->f);
+		__atomic_store_n(&t->put, 1, __ATOMIC_RELAXED);
+		gate_wait(&t->gate);
+	}
+}
+
+static void callback_takes_a_reference_while_the_last_one_is_put(void **state)
+{
+	struct taken t = { .first = LF_FENCE_CB_INIT, .second = LF_FENCE_CB_INIT };
+	long rounds = test_rounds(20000);
+	uint64_t random = test_seed();
+	pthread_t thread;
+
+	(void)state;
+	gate_init(&t.gate, 2);
+	thread = thread_start(put_the_other, &t, 0);
+	for (long r = 0; r < rounds; r++) {
+		assert_int_equal(lf_fence_create(&t.f), 0);
+		lf_fence_get(t.f);
+		if (r % 2)
+			lf_fence_publish(t.f);
+		assert_int_equal(lf_fence_add_callback(t.f, &t.first, put_the_signallers), 0);
+		assert_int_equal(lf_fence_add_callback(t.f, &t.second, take_one), 0);
+		t.put = 0;
+		t.pause = (unsigned)(random_next(&random) % 256);
+		gate_wait(&t.gate);
+		assert_true(lf_fence_signal(t.f, -EIO));
+		gate_wait(&t.gate);
+		assert_int_equal(lf_fence_status(t.f), -EIO);
+		lf_fence_put(t.f);
+	}
+	t.end = true;
+	gate_wait(&t.gate);
+	thread_join(thread);
+	gate_fini(&t.gate);
+	test_note("%ld rounds: hits %ld, misses %ld", rounds, t.hits, rounds - t.hits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(each_added_callback_runs_once_or_is_removed),
+		TEST(callback_takes_a_reference_while_the_last_one_is_put),
 	};
 	return TEST_MAIN(tests);
 }
