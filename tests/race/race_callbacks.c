@@ -288,24 +288,34 @@ struct taken {
 	struct gate gate;
 	struct lf_fence *f;
 	struct lf_fence_cb first, second;
+	unsigned go, ready; /* atomic: the first callback has put its reference; the other thread has seen it, and both start */
 	unsigned put; /* atomic: the other thread is through */
-	unsigned pause; /* of the callback, in looks at @put */
+	unsigned pause[2]; /* how long each waits then, in looks at @put */
 	long hits;
 	bool end;
 };
 
+static void pause_for(struct taken *t, int who)
+{
+	for (unsigned i = 0; i < t->pause[who]; i++)
+		__atomic_load_n(&t->put, __ATOMIC_RELAXED);
+}
+
 static void put_the_signallers(struct lf_fence *f, struct lf_fence_cb *cb)
 {
-	(void)cb;
+	struct taken *t = (struct taken *)((char *)cb - offsetof(struct taken, first));
+
 	lf_fence_put(f);
+	__atomic_store_n(&t->go, 1, __ATOMIC_RELAXED);
+	while (!__atomic_load_n(&t->ready, __ATOMIC_RELAXED))
+		sched_yield();
 }
 
 static void take_one(struct lf_fence *f, struct lf_fence_cb *cb)
 {
 	struct taken *t = (struct taken *)((char *)cb - offsetof(struct taken, second));
 
-	for (unsigned i = 0; i < t->pause; i++)
-		__atomic_load_n(&t->put, __ATOMIC_RELAXED);
+	pause_for(t, 0);
 	lf_fence_get(f);
 	t->hits += __atomic_load_n(&t->put, __ATOMIC_RELAXED);
 }
@@ -318,6 +328,10 @@ static void *put_the_other(void *arg)
 		gate_wait(&t->gate);
 		if (t->end)
 			return NULL;
+		while (!__atomic_load_n(&t->go, __ATOMIC_RELAXED))
+			sched_yield();
+		__atomic_store_n(&t->ready, 1, __ATOMIC_RELAXED);
+		pause_for(t, 1);
 		lf_fence_put(t->f);
 		__atomic_store_n(&t->put, 1, __ATOMIC_RELAXED);
 		gate_wait(&t->gate);
@@ -342,7 +356,10 @@ static void callback_takes_a_reference_while_the_last_one_is_put(void **state)
 		assert_int_equal(lf_fence_add_callback(t.f, &t.first, put_the_signallers), 0);
 		assert_int_equal(lf_fence_add_callback(t.f, &t.second, take_one), 0);
 		t.put = 0;
-		t.pause = (unsigned)(random_next(&random) % 256);
+		t.go = 0;
+		t.ready = 0;
+		t.pause[0] = (unsigned)(random_next(&random) % 128);
+		t.pause[1] = (unsigned)(random_next(&random) % 128);
 		gate_wait(&t.gate);
 		assert_true(lf_fence_signal(t.f, -EIO));
 		gate_wait(&t.gate);
