@@ -292,9 +292,9 @@ LF_API int lf_fence_cancel_callback_sync(struct lf_fence *f, struct lf_fence_cb 
  * @par Ordering
  * Like lf_fence_is_signaled().
  *
- * @return 0: signaled, with whatever result (lf_fence_status() tells: the two are kept apart so that a fence that failed with
- * -ETIME is not taken for a wait that ended with it). -ETIME: the deadline came first. -EDEADLK (reported): inside a callback or a read
- * section. -EOWNERDEAD in a poisoned child.
+ * @return 0: signaled, with whatever result (lf_fence_status() tells: the two are kept apart so that a fence that failed with -ETIME is
+ * not taken for a wait that ended with it). -ETIME: the deadline came first. -EDEADLK (reported): inside a callback, a deferred call
+ * (lf_defer_call()) or a read section. -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_fence_wait(struct lf_fence *f, int64_t deadline);
 

@@ -54,8 +54,8 @@ LF_API void lf_provider_put(struct lf_provider *p);
  * @par Context
  * Waits. Callbacks of the fences run here.
  * @return 0: closed. -ETIME: something is left, which the log (LF_LOG_WARNING) names; it is closed to new things, and can be closed again
- * to wait on. -EDEADLK (reported): from inside a hook of this provider, a callback or a read section; nothing was done. -EOWNERDEAD in a
- * poisoned child.
+ * to wait on. -EDEADLK (reported): from inside a hook of this provider, a callback, a deferred call or a read section; nothing was done.
+ * -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_provider_close(struct lf_provider *p, int64_t deadline) LF_MUST_CHECK;
 

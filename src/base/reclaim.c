@@ -463,14 +463,14 @@ static uint64_t cycle(enum taking taking)
 	return h.left;
 }
 
-/* Whether the reclaimer's own record holds something: what deferred calls deferred in turn. */
+/* Whether there is something in the record of the thread that does the cycles: what deferred calls deferred in turn. */
 static bool cascaded(void)
 {
 	struct reclaim_thread *r = this_thread()->reclaim;
 	bool any;
 
 	if (!r || this_thread()->reclaim_generation != generation)
-		return false;
+		r = &orphans; /* that is where it went, if anything did */
 	port_spin_lock(&r->lock);
 	any = !record_is_empty(r);
 	port_spin_unlock(&r->lock);

@@ -705,6 +705,7 @@ int lf_queue_step(struct lf_queue *q)
 
 void lf_queue_get_stats(struct lf_queue *q, struct lf_queue_stats *ret_stats)
 {
+	*ret_stats = (struct lf_queue_stats){ 0 };
 	if (library_poisoned())
 		return;
 	port_mutex_lock(&q->mutex);
