@@ -29,8 +29,8 @@ struct lf_timeline_desc {
 	const struct lf_fence_ops *ops; /**< hooks for all its fences; borrowed until release has returned; may be NULL */
 	void *data; /**< handed to the hooks */
 	/**
-	 * Called once, when the timeline has been put for the last time, or its provider is closed, and its last fence is detached: @p
-	 * data is no longer used. May be NULL. Runs like a hook.
+	 * Called once, when the timeline has been put for the last time, or its provider is closed, and its last fence is detached:
+	 * @p data is no longer used. May be NULL. Runs like a hook.
 	 */
 	void (*release)(void *data);
 	struct lf_provider *provider; /**< whose code the hooks are; takes a reference; may be NULL */

@@ -21,10 +21,12 @@
  *     origin 8 | callbacks 8 | context 8 | seqno 8 | timestamp 8 | count 4 | state 4 | link 8 | running 8
  *
  * origin     what a pending fence needs of its producer; NULL for a stand-alone fence and after detaching. Protected by the lock.
- * callbacks  list and flags; the lock of everything marked so. context, seqno   immutable once the fence was handed out. timestamp
- * written once, under the lock, before SIGNALED. count      references; see refcount.h. state      error, kind, flags, hooks in flight,
- * offset: protected by the lock. Readers without it use what is immutable, or the error, which
- *            is final since SIGNALED.
+ * callbacks  list and flags; the lock of everything marked so.
+ * context, seqno   immutable once the fence was handed out.
+ * timestamp  written once, under the lock, before SIGNALED.
+ * count      references; see refcount.h and F9.
+ * state      error, kind, flags, hooks in flight, offset: protected by the lock. Readers without it use what is immutable, or the
+ *            error, which is final since SIGNALED.
  * link       while signaled: the next fence of a list of one thread (dispatch queue, or a timeline's batch). When dead: the reclaimer's.
  * running    the callback that runs now; protected by the lock. When dead: the reclaimer's.
  *
@@ -269,10 +271,12 @@ static bool is_awaited(const struct lf_fence *f, uintptr_t word)
 /*
  * The last reference of a fence that others may look at or that is being dispatched; all decided under the lock. A fence that is
  * dispatched is not put: the reference is left to the dispatcher (F9). A pending one is signaled before it goes, so that no reader adds a
- * node that nobody will ever run. Returns false when there is another reference by now.
+ * node that nobody will ever run. @before is a look at the word. Returns false when there is another reference by now.
  */
-static bool put_last_locked(struct lf_fence *f)
+static bool put_last_locked(struct lf_fence *f, uintptr_t before)
 {
+	/* Read before the lock is taken, since the clock may be the user's, and only if the fence may be pending: once signaled it stays so. */
+	int64_t now = before & FENCE_SIGNALED ? 0 : lf_now();
 	uintptr_t word = fence_lock(f);
 	struct fence_origin *none;
 	uint32_t one = 1;
@@ -294,7 +298,7 @@ static bool put_last_locked(struct lf_fence *f)
 		return true;
 	}
 	if (!(word & FENCE_SIGNALED))
-		word = fence_finish(f, word, -ECANCELED, lf_now(), &none);
+		word = fence_finish(f, word, -ECANCELED, now, &none);
 	fence_unlock(f, word);
 	fence_free(f);
 	return true;
@@ -334,7 +338,7 @@ void lf_fence_put(struct lf_fence *f)
 				    memory_order_relaxed))
 				return;
 		} else if (!is_exclusive(f, word)) {
-			if (put_last_locked(f))
+			if (put_last_locked(f, word))
 				return;
 		} else if (is_awaited(f, word)) {
 			put_awaited(f);

@@ -17,7 +17,7 @@
  *
  * Invariants:
  * PR1. A resource is in the list from provider_add() to provider_remove(); the code of the provider is reachable through listed resources
- * only.
+ *      only.
  * PR2. Once closing is set, no resource is added; each that was there is revoked once.
  * PR3. count is the length of the list; it reaches zero under the mutex, and whoever brings it there wakes who sleeps on it.
  *
