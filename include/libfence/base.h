@@ -51,6 +51,11 @@ typedef struct {
 	uint32_t value; /**< not yours */
 } lf_atomic_u32;
 
+/** A 64-bit word that only the library reads and writes, atomically. */
+typedef struct {
+	uint64_t value; /**< not yours */
+} lf_atomic_u64;
+
 /** A pointer-sized word that only the library reads and writes, atomically. */
 typedef struct {
 	uintptr_t value; /**< not yours */
@@ -170,6 +175,23 @@ enum lf_track_flags {
  * @return 0; -EINVAL for unknown flags.
  */
 LF_API int lf_track(unsigned flags);
+
+/** What lf_validate() looks for: things that are allowed, and that a project may not want to do. */
+enum lf_validate_flags {
+	LF_VALIDATE_NESTING = 1, /**< a container becomes a member of an array (lf_fence_flatten() helps), or two chains are joined */
+	LF_VALIDATE_WAITS = 2, /**< a thread waits for a fence while it holds a reservation: whoever signals it may need that one */
+};
+
+/**
+ * Starts or stops the strict mode: each use of what it looks for is reported (LF_LOG_WARNING) and goes on as usual.
+ *
+ * @param flags of enum lf_validate_flags; 0 stops. The environment variable LF_VALIDATE (`nesting`, `waits` or `all`) sets it at start.
+ *
+ * @par Context
+ * While no other thread uses the library, and this one holds no reservation.
+ * @return 0; -EINVAL for unknown flags.
+ */
+LF_API int lf_validate(unsigned flags);
 
 /**
  * Ends the use of the library: runs and frees everything deferred, stops and joins the reclaimer thread, and frees what the library keeps

@@ -27,8 +27,8 @@ struct lf_fence;
 /**
  * Takes a reference.
  *
- * @param f may be NULL. A fence found inside a read section through a *block* (an array, a reservation's list) or a pointer whose
- * references are given up with lf_defer_put() qualifies; through any other pointer take lf_fence_tryget().
+ * @param f may be NULL. A fence found inside a read section through a pointer whose references are given up with lf_defer_put() qualifies;
+ * through any other (a slot, a reservation's list) take lf_fence_tryget().
  * @return @p f. A count that would overflow stays at its limit instead, and the fence lives for ever (reported).
  *
  * @par Ordering
@@ -111,7 +111,8 @@ LF_API int64_t lf_fence_timestamp(const struct lf_fence *f);
  * Names the context (the timeline) of a fence.
  *
  * @param f borrowed for the call
- * @return its id, unique in the process; 0 for a stand-alone fence, which is on no timeline. Immutable.
+ * @return its id, unique in the process; 0 for a stand-alone fence or an array, which is on no timeline. The links of a chain
+ * have a context of their own. Immutable.
  */
 LF_API uint64_t lf_fence_context(const struct lf_fence *f);
 
@@ -127,7 +128,7 @@ LF_API uint64_t lf_fence_seqno(const struct lf_fence *f);
  * Asks whether the timeline of a fence promises order: on an ordered one a later fence is not signaled before an earlier one.
  *
  * @param f borrowed for the call
- * @return true for fences of ordered timelines. Immutable.
+ * @return true for fences of ordered timelines, and for the links of a chain. Immutable.
  */
 LF_API bool lf_fence_is_ordered(const struct lf_fence *f);
 
@@ -143,7 +144,8 @@ LF_API bool lf_fence_is_later(const struct lf_fence *a, const struct lf_fence *b
 
 /**
  * Asks the producer. When the fence is pending and its producer has a poll hook, the hook runs here; if it says that the fence is
- * done, the fence is signaled here, and its callbacks run in this call.
+ * done, the fence is signaled here, and its callbacks run in this call. Of a container the leaves are asked (see lf_unwrap_begin(); without
+ * memory for that, nobody is).
  *
  * @param f borrowed for the call
  * @return like lf_fence_status(), after asking.
@@ -155,7 +157,7 @@ LF_API int lf_fence_check(struct lf_fence *f);
 
 /**
  * Hints that somebody will need the fence by a time. Passed to the producer's hook while the fence is pending; several hints may come,
- * and the producer keeps the soonest.
+ * and the producer keeps the soonest. A container hands it to its leaves (without memory to find them, the hint is lost).
  *
  * @param f borrowed for the call
  * @param deadline nanoseconds; the past means now
@@ -172,7 +174,7 @@ LF_API void lf_fence_set_deadline(struct lf_fence *f, int64_t deadline);
  * @param buf receives a terminated string, cut where it must be; may be NULL when @p size is 0
  * @param size of @p buf in bytes
  * @return the length the full name has, as snprintf() does. While the timeline exists: its name; afterwards `signaled-timeline`;
- * for a stand-alone fence `stand-alone`; for the stub `stub`.
+ * for a stand-alone fence `stand-alone`; for the stub `stub`; for containers `array` and `chain`.
  */
 LF_API int lf_fence_name(const struct lf_fence *f, char *buf, size_t size);
 

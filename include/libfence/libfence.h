@@ -6,12 +6,15 @@
 #ifndef LIBFENCE_LIBFENCE_H
 #define LIBFENCE_LIBFENCE_H
 
+#include <libfence/array.h>
 #include <libfence/base.h>
+#include <libfence/chain.h>
 #include <libfence/fence.h>
 #include <libfence/fence_producer.h>
 #include <libfence/provider.h>
 #include <libfence/queue.h>
 #include <libfence/reclaim.h>
 #include <libfence/timeline.h>
+#include <libfence/unwrap.h>
 
 #endif /* LIBFENCE_LIBFENCE_H */

@@ -15,6 +15,7 @@
 __thread struct library_thread library_thread;
 bool library_is_poisoned;
 lf_atomic_u32 library_is_set_up;
+unsigned library_validate;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct port_mutex fork_mutex = PORT_MUTEX_INIT; /* held between lf_before_fork() and its partner: one fork at a time */
@@ -72,21 +73,54 @@ static void poison_child(void)
 		library_is_poisoned = true;
 }
 
-static const char *bad_track; /* what LF_TRACK says, if it is neither; told once, outside of pthread_once() */
+/* A variable of the environment that sets flags, and what it may say. */
+struct setting {
+	const char *variable;
+	const char *expected;
+	int (*set)(unsigned flags);
+	struct {
+		const char *word;
+		unsigned flags;
+	} words[3];
+	const char *bad; /* what it says, if it is none of these; told once, outside of pthread_once() */
+};
+
+static struct setting settings[] = {
+	{
+		.variable = "LF_TRACK",
+		.expected = "`objects` or `where`",
+		.set = lf_track,
+		.words = { { "objects", LF_TRACK_OBJECTS }, { "where", LF_TRACK_WHERE } },
+	},
+	{
+		.variable = "LF_VALIDATE",
+		.expected = "`nesting`, `waits` or `all`",
+		.set = lf_validate,
+		.words = { { "nesting", LF_VALIDATE_NESTING }, { "waits", LF_VALIDATE_WAITS },
+			{ "all", LF_VALIDATE_NESTING | LF_VALIDATE_WAITS } },
+	},
+};
+
+static void read_setting(struct setting *s)
+{
+	const char *says = getenv(s->variable);
+
+	if (!says)
+		return;
+	for (size_t i = 0; i < array_size(s->words); i++) {
+		if (s->words[i].word && strcmp(says, s->words[i].word) == 0) {
+			s->set(s->words[i].flags);
+			return;
+		}
+	}
+	s->bad = says;
+}
 
 static void set_up(void)
 {
-	const char *track = getenv("LF_TRACK");
-
 	pthread_atfork(NULL, NULL, poison_child);
-	if (!track)
-		return;
-	if (strcmp(track, "objects") == 0)
-		lf_track(LF_TRACK_OBJECTS);
-	else if (strcmp(track, "where") == 0)
-		lf_track(LF_TRACK_WHERE);
-	else
-		bad_track = track;
+	for (size_t i = 0; i < array_size(settings); i++)
+		read_setting(&settings[i]);
 }
 
 int library_enter_slow(void)
@@ -97,9 +131,21 @@ int library_enter_slow(void)
 		return -EOWNERDEAD;
 	pthread_once(&once, set_up);
 	/* relaxed: who comes first tells; what it tells was written inside pthread_once() */
-	if (bad_track && u32_xchg(&told, 1, memory_order_relaxed) == 0)
-		log_message(LF_LOG_WARNING, "LF_TRACK=%s: expected `objects` or `where`; nothing is tracked", bad_track);
+	if (u32_xchg(&told, 1, memory_order_relaxed) == 0) {
+		for (struct setting *s = settings; s < settings + array_size(settings); s++) {
+			if (s->bad)
+				log_message(LF_LOG_WARNING, "%s=%s: expected %s; it is left out", s->variable, s->bad, s->expected);
+		}
+	}
 	u32_store(&library_is_set_up, 1, memory_order_release); /* order: library-set-up (release): comes after set_up() */
+	return 0;
+}
+
+int lf_validate(unsigned flags)
+{
+	if (flags & ~(unsigned)(LF_VALIDATE_NESTING | LF_VALIDATE_WAITS))
+		return -EINVAL;
+	library_validate = flags;
 	return 0;
 }
 
@@ -115,6 +161,8 @@ int library_check_wait(const char *function)
 		return misuse(-EDEADLK, "%s: waits, and was called inside a deferred call", function);
 	if (rcu_held())
 		return misuse(-EDEADLK, "%s: waits, and was called inside a read section", function);
+	if (library_validates(LF_VALIDATE_WAITS) && t->held)
+		log_message(LF_LOG_WARNING, "%s: waits, and this thread holds %u reservations", function, t->held);
 	return 0;
 }
 

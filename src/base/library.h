@@ -27,6 +27,11 @@ struct hook_frame {
 struct library_thread {
 	/* Signaled fences whose user callbacks wait for the outermost dispatch, in order, linked by lf_fence.link (fence/dispatch.c). */
 	struct lf_fence *pending_head, *pending_tail;
+	struct lf_fence *next_head, *next_tail; /* signaled fences whose first phase comes next, linked alike */
+	struct lf_fence *dead; /* containers that this thread is about to end, newest first, linked alike (fence/fence.c) */
+	bool telling; /* a first phase is below us on the stack, which does the others */
+	bool ending; /* this thread is ending a container, and will do the others */
+	unsigned held; /* reservations that it holds, while LF_VALIDATE_WAITS looks */
 	struct lf_fence *current; /* whose user callback this thread is inside, or NULL */
 	bool dispatching; /* a dispatch loop is below us on the stack */
 	bool reclaiming; /* this thread is the reclaimer, or does its work */
@@ -67,6 +72,14 @@ static inline int library_enter(void)
 	if (likely(u32_load(&library_is_set_up, memory_order_acquire)) && !library_poisoned())
 		return 0;
 	return library_enter_slow();
+}
+
+/* What lf_validate() was told. */
+extern LF_INTERNAL unsigned library_validate;
+
+static inline bool library_validates(unsigned flag)
+{
+	return unlikely(library_validate & flag);
 }
 
 /*

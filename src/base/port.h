@@ -6,7 +6,7 @@
  * back end below (an explorer of interleavings makes each operation a scheduling point this way). RCU has its own file (rcu.h), sleeping
  * another (park.h), memory a third (alloc.h); all of them stand on this one.
  *
- * Atomics are one-member structs (lf_atomic_u32, lf_atomic_ptr in the public headers, lf_atomic_u64 here) that the compiler's builtins work
+ * Atomics are one-member structs (lf_atomic_u32, lf_atomic_u64, lf_atomic_ptr in <libfence/base.h>) that the compiler's builtins work
  * on, so that public headers compile as C++. Memory orders are spelled as in C11. There are no stand-alone fences: ThreadSanitizer does
  * not understand them, and an order that belongs to an access says which access it belongs to.
  */
@@ -54,10 +54,6 @@
 #define LF_REQUIRES(...)      LF_ANNOTATE(requires_capability(__VA_ARGS__))
 #define LF_EXCLUDES(...)      LF_ANNOTATE(locks_excluded(__VA_ARGS__))
 #define LF_NO_THREAD_ANALYSIS LF_ANNOTATE(no_thread_safety_analysis)
-
-typedef struct {
-	uint64_t value;
-} lf_atomic_u64;
 
 #ifdef LF_PORT_HEADER
 #include LF_PORT_HEADER

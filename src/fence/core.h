@@ -41,7 +41,27 @@ _Static_assert(sizeof(void *) != 8 || sizeof(struct lf_fence) == 64, "a fence is
 
 #define FENCE_KIND_SHIFT 12
 
-enum fence_kind { FENCE_STAND_ALONE = 1, FENCE_OF_TIMELINE, FENCE_STUB };
+enum fence_kind { FENCE_STAND_ALONE = 1, FENCE_OF_TIMELINE, FENCE_STUB, FENCE_ARRAY, FENCE_CHAIN, FENCE_KINDS };
+
+/*
+ * What the fences of a higher layer do in their own way: containers, which are signaled by their members. One constant instance a kind, in
+ * the library's code, entered by a constructor of the layer. While such a fence is pending it has an origin, without hooks: the mark
+ * that enabling it does something.
+ */
+struct fence_class {
+	const char *name; /* what lf_fence_name() says */
+	/* Arms the fence; with nothing held, perhaps several times. */
+	void (*enable)(struct lf_fence *f);
+	/* Calls @fn for each pending leaf; for none if there is no memory to find them. With nothing held. */
+	void (*for_each_leaf)(struct lf_fence *f, void (*fn)(struct lf_fence *leaf, void *arg), void *arg);
+	/*
+	 * Gives up what a signaled fence does not need. In the first phase of its dispatch, so before its users' callbacks, with nothing held.
+	 */
+	void (*settle)(struct lf_fence *f);
+	/* Gives up everything; nobody refers to the fence. Then calls fence_free_memory(). */
+	void (*end)(struct lf_fence *f);
+};
+extern LF_INTERNAL const struct fence_class *fence_classes[FENCE_KINDS];
 
 /*
  * What a pending fence needs of its producer. Lives in the producer's object of the library (a timeline), as long as a fence is attached.
@@ -55,6 +75,9 @@ struct fence_origin {
 	/* @n fences were detached; their detach hooks have returned. */
 	void (*detached)(struct fence_origin *origin, size_t n);
 };
+
+/* The origin of all containers. */
+extern LF_INTERNAL struct fence_origin fence_no_producer;
 
 /* --- Node states (lf_fence_cb.state): fence | one of these ---------------------------------------------------------------- */
 
@@ -90,9 +113,23 @@ static inline void fence_set_origin(struct lf_fence *f, struct fence_origin *ori
 	ptr_store(&f->origin, (uintptr_t)origin, memory_order_relaxed); /* relaxed: see fence_origin() */
 }
 
+static inline enum fence_kind fence_kind(const struct lf_fence *f)
+{
+	return (enum fence_kind)((fence_state(f) & FENCE_KIND) >> FENCE_KIND_SHIFT);
+}
+
+/* The class of a container; NULL of other fences. Immutable. */
+static inline const struct fence_class *fence_class(const struct lf_fence *f)
+{
+	return fence_classes[fence_kind(f)];
+}
+
 uintptr_t fence_lock_slow(struct lf_fence *f);
 
-/* Locks the fence and returns its word, without FENCE_LOCK. For a few instructions; nothing may be called under it. */
+/*
+ * Locks the fence and returns its word, without FENCE_LOCK. For a few instructions; nothing may be called under it. Under the lock of a
+ * member that of a container may be taken, never the other way round.
+ */
 static inline uintptr_t fence_lock(struct lf_fence *f)
 {
 	uintptr_t word = ptr_load(&f->callbacks, memory_order_relaxed) & ~FENCE_LOCK; /* relaxed: the exchange below has the order */
@@ -168,6 +205,13 @@ static inline bool fence_check(const struct lf_fence *f, const char *function)
 	return true;
 }
 
+/* --- Making, for layers above ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Initialises a pending fence of a class, with one reference. @flags: FENCE_ORDERED or 0. @offset as in lf_fence_init().
+ */
+void fence_init_class(struct lf_fence *f, enum fence_kind kind, uint32_t flags, size_t offset);
+
 /* --- Signalling, in steps ------------------------------------------------------------------------------------------------- */
 
 /*
@@ -186,14 +230,20 @@ void fence_dispatch(struct lf_fence *f);
 void fence_dispatch_locked(struct lf_fence *f, uintptr_t word);
 
 /*
+ * Leaves a signaled, not drained fence to the dispatch of the fence whose internal node is calling: it comes next in the first phase. So
+ * what signals what signals what needs no stack.
+ */
+void fence_dispatch_next(struct lf_fence *f);
+
+/*
  * Between these, what is dispatched does its first phase only; the second follows at the end, or in the dispatch that is below on the
  * stack. So of several fences that are signaled together no callback keeps another one's waiters.
  */
 bool fence_dispatch_begin(void);
 void fence_dispatch_end(bool outermost);
 
-/* Frees a fence that nobody refers to. */
-void fence_free(struct lf_fence *f);
+/* Frees the memory of a fence that was ended. */
+void fence_free_memory(struct lf_fence *f);
 
 /* --- Hooks ---------------------------------------------------------------------------------------------------------------- */
 
@@ -206,6 +256,7 @@ void fence_enable(struct lf_fence *f);
 struct fence_after {
 	void (*fn)(void *arg);
 	void *arg;
+	bool put; /* a reference on the fence, which the node had, is the dispatcher's to put */
 };
 
 /*
@@ -219,6 +270,13 @@ typedef void (*fence_internal_fn)(struct lf_fence *f, struct lf_fence_cb *cb, st
  * initialised. Returns 0 or -ENOENT: signaled already.
  */
 int fence_add_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn);
+
+/*
+ * Like fence_add_internal(), for a node that readers reach the fence through: publishes it, too. The locked form does that to a locked fence
+ * and returns the new word, or the same one when the fence is signaled.
+ */
+int fence_subscribe(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn);
+uintptr_t fence_subscribe_locked(struct lf_fence *f, uintptr_t word, struct lf_fence_cb *cb, fence_internal_fn fn);
 
 /* Takes an internal node back. Returns false when its function has run; it has returned then. */
 bool fence_remove_internal(struct lf_fence *f, struct lf_fence_cb *cb);

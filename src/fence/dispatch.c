@@ -11,7 +11,8 @@
  *
  * Signalling inside a callback does the first phase at once and leaves the second to the dispatch that is below on the stack: the fence
  * goes to the end of the thread's list. So a million fences that signal each other need the stack of one, and all callbacks have run when
- * the outermost signal returns.
+ * the outermost signal returns. The same holds for the first phase: what is signaled inside one (a container by its last member) is told
+ * next, by the loop that is below on the stack. So it reaches everything that follows before any user's callback runs.
  *
  * States of a node:
  *
@@ -22,7 +23,8 @@
  * D1. Between the claim and the return of a callback, f->running is its node; the dispatcher claims under the lock, so whoever holds the
  *     lock sees each node either in the list, or running, or done. That is what makes remove's three answers exact.
  * D2. The dispatcher does not touch a node after the claim.
- * D3. A fence in a thread's pending list is signaled and not drained, so it is not freed; only that thread's dispatcher drains it.
+ * D3. A fence in one of a thread's lists (next, pending) is signaled and not drained, so it is not freed, and it is in one list; only that
+ *     thread's dispatcher drains it.
  * D4. Of one thread at most one user callback is on the stack: the one that library_thread.current, a fence, has as running.
  * D5. FENCE_SYNC_WAITER is set while somebody may sleep until a callback of this fence has returned. Whoever ends a callback takes it
  *     under the lock and then advances sync_sequence, on which they sleep, from a value that they read under the lock: so a sleeper that
@@ -31,7 +33,9 @@
  *
  * Ordering: fence-push. What a callback wrote is seen by whoever learns under the lock (fence-lock) that it has returned.
  *
- * Not here: containers. Their nodes will be internal ones.
+ * D6. A reference that an internal node gives to the dispatcher (fence_after.put) is put under the lock, or left as the last one (F9).
+ *
+ * Not here: containers. Their nodes are internal ones (containers/container.c).
  */
 #include "base/check.h"
 #include "base/park.h"
@@ -142,13 +146,31 @@ static void drained(struct lf_fence *f)
 		lf_fence_put(f);
 }
 
+/* Puts a reference that a node gave to the dispatcher (D6). The fence is locked; of several threads only the dispatcher's is here. */
+static void put_for_node(struct lf_fence *f)
+{
+	uint32_t count = u32_load(&f->count, memory_order_relaxed); /* relaxed: the exchange below has the order */
+
+	for (;;) {
+		if (refcount_is_forever(count))
+			return;
+		if (count == 1 && !PLANTED(70)) {
+			fence_set_state(f, fence_state(f) | FENCE_DEAD);
+			return;
+		}
+		/* order: refcount (release): what this holder did comes before the end of the object */
+		if (u32_cas(&f->count, &count, count - 1, memory_order_release, memory_order_relaxed))
+			return;
+	}
+}
+
 /*
  * Runs the internal nodes. The fence is locked with @word, and SIGNALED visible (a waiter that is counted down may look at once). Returns
  * with the lock held.
  */
 static uintptr_t run_internal(struct lf_fence *f, uintptr_t word)
 {
-	struct fence_after after = { NULL, NULL };
+	struct fence_after after = { 0 };
 	struct lf_fence_cb *cb;
 	unsigned n = 0;
 
@@ -157,6 +179,9 @@ static uintptr_t run_internal(struct lf_fence *f, uintptr_t word)
 
 		word = claim(f, word);
 		fn(f, cb, &after);
+		if (after.put)
+			put_for_node(f);
+		after.put = false;
 		if (!after.fn && ++n < INTERNAL_BATCH)
 			continue;
 		fence_unlock(f, word);
@@ -197,24 +222,24 @@ static void run_user(struct lf_fence *f, uintptr_t word, struct library_thread *
 	drained(f);
 }
 
-static void append_pending(struct library_thread *t, struct lf_fence *f)
+static void append(struct lf_fence **head, struct lf_fence **tail, struct lf_fence *f)
 {
 	f->link = NULL;
-	if (t->pending_tail)
-		t->pending_tail->link = f;
+	if (*tail)
+		(*tail)->link = f;
 	else
-		t->pending_head = f;
-	t->pending_tail = f;
+		*head = f;
+	*tail = f;
 }
 
-static struct lf_fence *take_pending(struct library_thread *t)
+static struct lf_fence *take(struct lf_fence **head, struct lf_fence **tail)
 {
-	struct lf_fence *f = t->pending_head;
+	struct lf_fence *f = *head;
 
 	if (f) {
-		t->pending_head = f->link;
-		if (!t->pending_head)
-			t->pending_tail = NULL;
+		*head = f->link;
+		if (!*head)
+			*tail = NULL;
 	}
 	return f;
 }
@@ -224,9 +249,52 @@ static void run_pending(struct library_thread *t)
 {
 	struct lf_fence *f;
 
-	while (!library_poisoned() && (f = take_pending(t)) != NULL)
+	while (!library_poisoned() && (f = take(&t->pending_head, &t->pending_tail)) != NULL)
 		run_user(f, fence_lock(f), t);
 	t->dispatching = false;
+}
+
+/* Whether a fence has anything to do in its first phase. The fence is locked. */
+static bool has_first_phase(const struct lf_fence *f, uintptr_t word)
+{
+	return (word_list(word) && (cb_state(word_list(word)) & CB_INTERNAL)) || fence_class(f);
+}
+
+/* The first phase of one fence. It is locked with @word, before and after. */
+static uintptr_t tell(struct lf_fence *f, uintptr_t word)
+{
+	const struct fence_class *class = fence_class(f);
+
+	/* The flag must be seen by whoever an internal node wakes, so it is stored now, under the lock that goes on. */
+	fence_unlock(f, word | FENCE_LOCK);
+	word = run_internal(f, word);
+	if (class) {
+		fence_unlock(f, word);
+		class->settle(f);
+		word = fence_lock(f);
+	}
+	return word;
+}
+
+/* The second phase of a fence comes later, if it has one. It is locked with @word, and may be gone when this returns. */
+static void postpone(struct lf_fence *f, uintptr_t word, struct library_thread *t)
+{
+	if (!word_list(word)) {
+		drained(f);
+		return;
+	}
+	append(&t->pending_head, &t->pending_tail, f);
+	fence_unlock(f, word);
+}
+
+/* The first phase of a fence, and of all that follows from it. The fence is locked with @word, and may be gone when this returns. */
+static void tell_all(struct lf_fence *f, uintptr_t word, struct library_thread *t)
+{
+	t->telling = true;
+	postpone(f, tell(f, word), t);
+	while (!library_poisoned() && (f = take(&t->next_head, &t->next_tail)) != NULL)
+		postpone(f, tell(f, fence_lock(f)), t);
+	t->telling = false;
 }
 
 void fence_dispatch_locked(struct lf_fence *f, uintptr_t word)
@@ -234,22 +302,27 @@ void fence_dispatch_locked(struct lf_fence *f, uintptr_t word)
 	struct library_thread *t = this_thread();
 	bool outermost = !t->dispatching;
 
-	t->dispatching = true;
-	if (word_list(word) && (cb_state(word_list(word)) & CB_INTERNAL)) {
-		/* The flag must be seen by whoever an internal node wakes, so it is stored now, under the lock that goes on. */
-		fence_unlock(f, word | FENCE_LOCK);
-		word = run_internal(f, word);
-	}
-	if (!word_list(word)) {
-		drained(f);
-	} else if (outermost) {
-		run_user(f, word, t);
-	} else {
-		append_pending(t, f);
+	if (unlikely(t->telling)) {
+		fence_dispatch_next(f);
 		fence_unlock(f, word);
+		return;
 	}
+	t->dispatching = true;
+	if (has_first_phase(f, word))
+		tell_all(f, word, t);
+	else if (outermost)
+		run_user(f, word, t);
+	else
+		postpone(f, word, t);
 	if (outermost)
 		run_pending(t);
+}
+
+void fence_dispatch_next(struct lf_fence *f)
+{
+	struct library_thread *t = this_thread();
+
+	append(&t->next_head, &t->next_tail, f);
 }
 
 void fence_dispatch(struct lf_fence *f)
@@ -280,6 +353,32 @@ int fence_add_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_interna
 	cb->func = (lf_fence_cb_fn)(void (*)(void))fn;
 	cb_set_state(cb, (uintptr_t)f | CB_QUEUED | CB_INTERNAL);
 	return push(f, cb);
+}
+
+uintptr_t fence_subscribe_locked(struct lf_fence *f, uintptr_t word, struct lf_fence_cb *cb, fence_internal_fn fn)
+{
+	uint32_t state = fence_state(f);
+
+	if (word & FENCE_SIGNALED)
+		return word;
+	if (!(state & FENCE_PUBLISHED))
+		fence_set_state(f, state | FENCE_PUBLISHED);
+	cb->next = word_list(word);
+	cb->prev = NULL;
+	cb->func = (lf_fence_cb_fn)(void (*)(void))fn;
+	cb_set_state(cb, (uintptr_t)f | CB_QUEUED | CB_INTERNAL);
+	return (uintptr_t)cb;
+}
+
+int fence_subscribe(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn)
+{
+	uintptr_t word;
+
+	if (fence_word(f) & FENCE_SIGNALED)
+		return -ENOENT;
+	word = fence_lock(f);
+	fence_unlock(f, fence_subscribe_locked(f, word, cb, fn));
+	return word & FENCE_SIGNALED ? -ENOENT : 0;
 }
 
 bool fence_remove_internal(struct lf_fence *f, struct lf_fence_cb *cb)

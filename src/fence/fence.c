@@ -53,6 +53,8 @@
  * the dispatcher (put_last_locked()), who puts it after the last callback. So:
  * F9. The count does not reach 0 while the fence is dispatched. Nobody touches a fence after giving its reference up.
  *
+ * What ends a container may end a million others: see end_container().
+ *
  * Not here: release hooks. Nothing of the producer is needed for freeing: the block comes from the library's allocator.
  */
 #include "fence/core.h"
@@ -67,6 +69,16 @@
 
 /* What the count of a freed fence holds in debug builds: far inside the upper half, so that puts and gets do not change it. */
 #define COUNT_FREED UINT32_C(0xdeadf3ce)
+
+const struct fence_class *fence_classes[FENCE_KINDS];
+
+static void nothing_detached(struct fence_origin *origin, size_t n)
+{
+	(void)origin;
+	(void)n;
+}
+
+struct fence_origin fence_no_producer = { .detached = nothing_detached };
 
 static struct lf_fence stub = {
 	.callbacks = { FENCE_SIGNALED | FENCE_DRAINED },
@@ -84,11 +96,6 @@ static int describe_tracked(const void *fence, char *buf, size_t size)
 const struct track_kind fence_track_kind = { "fence", describe_tracked };
 
 /* --- Checks -------------------------------------------------------------------------------------------------------------- */
-
-static enum fence_kind fence_kind(const struct lf_fence *f)
-{
-	return (enum fence_kind)((fence_state(f) & FENCE_KIND) >> FENCE_KIND_SHIFT);
-}
 
 void fence_assert_valid_slow(const struct lf_fence *f, uintptr_t word)
 {
@@ -154,7 +161,7 @@ uintptr_t fence_lock_slow(struct lf_fence *f)
 
 /* --- Making -------------------------------------------------------------------------------------------------------------- */
 
-static void init(struct lf_fence *f, size_t offset)
+static void init(struct lf_fence *f, enum fence_kind kind, uint32_t flags, size_t offset)
 {
 	*f = (struct lf_fence){ .timestamp = INT64_MIN };
 	/*
@@ -162,8 +169,14 @@ static void init(struct lf_fence *f, size_t offset)
 	 * store buffer.
 	 */
 	u32_store(&f->count, 1, memory_order_relaxed); /* relaxed: who hands the fence on makes it visible */
-	fence_set_state(f, FENCE_STAND_ALONE << FENCE_KIND_SHIFT | (uint32_t)(offset / 8) * FENCE_OFFSET_UNIT);
+	fence_set_state(f, (uint32_t)kind << FENCE_KIND_SHIFT | flags | (uint32_t)(offset / 8) * FENCE_OFFSET_UNIT);
 	track_add(f, &fence_track_kind);
+}
+
+void fence_init_class(struct lf_fence *f, enum fence_kind kind, uint32_t flags, size_t offset)
+{
+	init(f, kind, flags, offset);
+	fence_set_origin(f, &fence_no_producer);
 }
 
 int lf_fence_init(struct lf_fence *f, size_t offset)
@@ -176,7 +189,7 @@ int lf_fence_init(struct lf_fence *f, size_t offset)
 		return misuse(-EINVAL, "lf_fence_init: the fence is NULL");
 	if (offset % 8 != 0 || offset > LF_FENCE_MAX_OFFSET)
 		return misuse(-EINVAL, "lf_fence_init: offset %zu is not a multiple of 8 up to %d", offset, LF_FENCE_MAX_OFFSET);
-	init(f, offset);
+	init(f, FENCE_STAND_ALONE, 0, offset);
 	return 0;
 }
 
@@ -193,7 +206,7 @@ int lf_fence_create(struct lf_fence **ret_fence)
 	f = mem_alloc(sizeof(*f));
 	if (!f)
 		return -ENOMEM;
-	init(f, 0);
+	init(f, FENCE_STAND_ALONE, 0, 0);
 	*ret_fence = f;
 	return 0;
 }
@@ -216,6 +229,73 @@ struct lf_fence *lf_fence_stub(void)
 	return &stub;
 }
 
+/* --- Becoming signaled --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Newest first becomes internal nodes first, each group in the order of adding, with back pointers that hold (F4). Walking from the newest,
+ * each node goes to the front of its group.
+ */
+static uintptr_t order_list(struct lf_fence_cb *newest)
+{
+	struct lf_fence_cb *internal = NULL, *last_internal = NULL, *user = NULL, *cb, *next;
+
+	if (!newest->next)
+		return (uintptr_t)newest;
+	for (cb = newest; cb; cb = next) {
+		struct lf_fence_cb **group = cb_state(cb) & CB_INTERNAL ? &internal : &user;
+
+		next = cb->next;
+		if (group == &internal && !internal)
+			last_internal = cb;
+		cb->next = *group;
+		if (*group)
+			(*group)->prev = cb;
+		*group = cb;
+	}
+	if (!last_internal)
+		return (uintptr_t)user;
+	last_internal->next = user;
+	if (user)
+		user->prev = last_internal;
+	return (uintptr_t)internal;
+}
+
+uintptr_t fence_finish(struct lf_fence *f, uintptr_t word, int error, int64_t timestamp, struct fence_origin **ret_detach)
+{
+	struct fence_origin *origin = fence_origin(f);
+	uint32_t state = fence_state(f);
+
+	fence_assert_valid(f, word);
+	f->timestamp = timestamp;
+	fence_set_state(f, state | (uint32_t)-error);
+	*ret_detach = NULL;
+	if (origin && (!(state & FENCE_HOOKS) || PLANTED(22))) {
+		fence_set_origin(f, NULL);
+		*ret_detach = origin;
+	}
+	if (!word)
+		return FENCE_SIGNALED | FENCE_DRAINED;
+	return order_list(word_list(word)) | FENCE_SIGNALED;
+}
+
+/* Signals a fence that is pending, whatever its kind. Returns whether this call did it. */
+static bool complete(struct lf_fence *f, int error, int64_t timestamp)
+{
+	struct fence_origin *none;
+	uintptr_t word = fence_lock(f);
+
+	if (unlikely(word & FENCE_SIGNALED)) {
+		fence_unlock(f, word);
+		return false;
+	}
+	word = fence_finish(f, word, error, timestamp, &none);
+	if (word & FENCE_DRAINED)
+		fence_unlock(f, word);
+	else
+		fence_dispatch_locked(f, word);
+	return true;
+}
+
 /* --- References ---------------------------------------------------------------------------------------------------------- */
 
 struct lf_fence *lf_fence_get(struct lf_fence *f)
@@ -230,7 +310,7 @@ struct lf_fence *lf_fence_tryget(struct lf_fence *f)
 	return f && refcount_tryget(&f->count) ? f : NULL;
 }
 
-void fence_free(struct lf_fence *f)
+void fence_free_memory(struct lf_fence *f)
 {
 	uint32_t state = fence_state(f);
 	size_t offset = (size_t)(state / FENCE_OFFSET_UNIT) * 8;
@@ -251,6 +331,35 @@ void fence_free(struct lf_fence *f)
 	mem_free(block);
 }
 
+/*
+ * Ends a container. Its members are put then, of which some may be containers that end in turn: those wait in the thread's list, so that
+ * any depth of them needs the stack of one.
+ */
+static void end_container(struct lf_fence *f)
+{
+	struct library_thread *t = this_thread();
+
+	f->link = t->dead;
+	t->dead = f;
+	if (t->ending)
+		return;
+	t->ending = true;
+	while ((f = t->dead) != NULL) {
+		t->dead = f->link;
+		fence_class(f)->end(f);
+	}
+	t->ending = false;
+}
+
+/* Ends a fence that nobody refers to. */
+static void end(struct lf_fence *f)
+{
+	if (unlikely(fence_class(f) != NULL))
+		end_container(f);
+	else
+		fence_free_memory(f);
+}
+
 /* The last reference of a pending fence, which somebody still waits for: the count is 1. */
 static void put_awaited(struct lf_fence *f)
 {
@@ -259,7 +368,7 @@ static void put_awaited(struct lf_fence *f)
 		return;
 	}
 	misuse(0, "lf_fence_put: the last reference of pending fence %p was put with callbacks on it; it completes with -EDEADLK", (void *)f);
-	lf_fence_signal(f, -EDEADLK);
+	complete(f, -EDEADLK, lf_now());
 	lf_fence_put(f);
 }
 
@@ -300,7 +409,7 @@ static bool put_last_locked(struct lf_fence *f, uintptr_t before)
 	if (!(word & FENCE_SIGNALED))
 		word = fence_finish(f, word, -ECANCELED, now, &none);
 	fence_unlock(f, word);
-	fence_free(f);
+	end(f);
 	return true;
 }
 
@@ -308,11 +417,11 @@ static bool put_last_locked(struct lf_fence *f, uintptr_t before)
  * Whether a count of 1 says that an unpublished fence is the caller's alone, so that there is nothing to count down against; that saves
  * the locked operation of the commonest put. Nobody can take a reference without having one, but for a callback that runs: so the count
  * must have been read when the fence was drained already (@before), or it is still pending (who signals has a reference, so nobody else
- * could).
+ * could). A container is signaled by who has none.
  */
 static bool is_exclusive(const struct lf_fence *f, uintptr_t before)
 {
-	if (fence_state(f) & FENCE_PUBLISHED)
+	if ((fence_state(f) & FENCE_PUBLISHED) || fence_class(f))
 		return false;
 	return (before & FENCE_DRAINED) || !(fence_word(f) & FENCE_SIGNALED) || PLANTED(19);
 }
@@ -344,7 +453,7 @@ void lf_fence_put(struct lf_fence *f)
 			put_awaited(f);
 			return;
 		} else {
-			fence_free(f);
+			end(f);
 			return;
 		}
 	}
@@ -412,53 +521,6 @@ bool lf_fence_is_later(const struct lf_fence *a, const struct lf_fence *b)
 
 /* --- Signalling ---------------------------------------------------------------------------------------------------------- */
 
-/*
- * Newest first becomes internal nodes first, each group in the order of adding, with back pointers that hold (F4). Walking from the newest,
- * each node goes to the front of its group.
- */
-static uintptr_t order_list(struct lf_fence_cb *newest)
-{
-	struct lf_fence_cb *internal = NULL, *last_internal = NULL, *user = NULL, *cb, *next;
-
-	if (!newest->next)
-		return (uintptr_t)newest;
-	for (cb = newest; cb; cb = next) {
-		struct lf_fence_cb **group = cb_state(cb) & CB_INTERNAL ? &internal : &user;
-
-		next = cb->next;
-		if (group == &internal && !internal)
-			last_internal = cb;
-		cb->next = *group;
-		if (*group)
-			(*group)->prev = cb;
-		*group = cb;
-	}
-	if (!last_internal)
-		return (uintptr_t)user;
-	last_internal->next = user;
-	if (user)
-		user->prev = last_internal;
-	return (uintptr_t)internal;
-}
-
-uintptr_t fence_finish(struct lf_fence *f, uintptr_t word, int error, int64_t timestamp, struct fence_origin **ret_detach)
-{
-	struct fence_origin *origin = fence_origin(f);
-	uint32_t state = fence_state(f);
-
-	fence_assert_valid(f, word);
-	f->timestamp = timestamp;
-	fence_set_state(f, state | (uint32_t)-error);
-	*ret_detach = NULL;
-	if (origin && (!(state & FENCE_HOOKS) || PLANTED(22))) {
-		fence_set_origin(f, NULL);
-		*ret_detach = origin;
-	}
-	if (!word)
-		return FENCE_SIGNALED | FENCE_DRAINED;
-	return order_list(word_list(word)) | FENCE_SIGNALED;
-}
-
 static bool may_signal(struct lf_fence *f, const char *function)
 {
 	if (!fence_check(f, function) || library_poisoned())
@@ -470,22 +532,16 @@ static bool may_signal(struct lf_fence *f, const char *function)
 
 static bool signal_at(struct lf_fence *f, int error, int64_t timestamp, const char *function)
 {
-	struct fence_origin *none;
-	uintptr_t word = fence_lock(f);
-	bool of_timeline = fence_kind(f) == FENCE_OF_TIMELINE;
+	enum fence_kind kind = fence_kind(f);
 
-	if (unlikely((word & FENCE_SIGNALED) || of_timeline)) {
-		fence_unlock(f, word);
-		if (of_timeline)
+	if (unlikely(kind != FENCE_STAND_ALONE)) {
+		if (kind == FENCE_OF_TIMELINE)
 			misuse(0, "%s: fence %p is of a timeline, which signals it", function, (void *)f);
+		else if (kind != FENCE_STUB)
+			misuse(0, "%s: fence %p is a container, which its members signal", function, (void *)f);
 		return false;
 	}
-	word = fence_finish(f, word, error, timestamp, &none);
-	if (word & FENCE_DRAINED)
-		fence_unlock(f, word);
-	else
-		fence_dispatch_locked(f, word);
-	return true;
+	return complete(f, error, timestamp);
 }
 
 bool lf_fence_signal(struct lf_fence *f, int error)
@@ -516,9 +572,10 @@ int lf_fence_name(const struct lf_fence *f, char *buf, size_t size)
 	case FENCE_STUB:
 		return snprintf(buf, size, "stub");
 	case FENCE_STAND_ALONE:
-		break;
+		return snprintf(buf, size, "stand-alone");
+	default:
+		return snprintf(buf, size, "%s", fence_class(f)->name);
 	}
-	return snprintf(buf, size, "stand-alone");
 }
 
 int lf_fence_describe(const struct lf_fence *f, char *buf, size_t size)

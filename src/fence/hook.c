@@ -9,6 +9,8 @@
  * H2. detach runs once, after SIGNALED, when no hook is counted: whoever takes the origin out of the fence under the lock calls it. That is
  *     fence_finish() when nothing is in flight, else the last hook_end().
  *
+ * Containers have no hooks: theirs are their leaves' (struct fence_class).
+ *
  * So ops need no read section to be reached, and a fence whose origin is NULL needs nothing of its producer.
  */
 #include "base/check.h"
@@ -115,10 +117,16 @@ static void obey_and_end(struct lf_fence *f, struct fence_origin *origin, int sa
 
 void fence_enable(struct lf_fence *f)
 {
-	struct fence_origin *origin = hook_begin(f, HOOK_ENABLE);
+	const struct fence_class *class = fence_class(f);
+	struct fence_origin *origin;
 	struct hook_frame frame;
 	int said;
 
+	if (class) {
+		class->enable(f);
+		return;
+	}
+	origin = hook_begin(f, HOOK_ENABLE);
 	if (!origin)
 		return;
 	hook_enter(&frame, origin->provider);
@@ -127,8 +135,15 @@ void fence_enable(struct lf_fence *f)
 	obey_and_end(f, origin, said);
 }
 
+static void check_leaf(struct lf_fence *leaf, void *unused)
+{
+	(void)unused;
+	lf_fence_check(leaf);
+}
+
 int lf_fence_check(struct lf_fence *f)
 {
+	const struct fence_class *class;
 	struct fence_origin *origin;
 	struct hook_frame frame;
 	int said;
@@ -137,6 +152,11 @@ int lf_fence_check(struct lf_fence *f)
 		return 0;
 	if (library_poisoned())
 		return lf_fence_status(f);
+	class = fence_class(f);
+	if (class) {
+		class->for_each_leaf(f, check_leaf, NULL);
+		return lf_fence_status(f);
+	}
 	origin = hook_begin(f, HOOK_POLL);
 	if (origin) {
 		hook_enter(&frame, origin->provider);
@@ -147,13 +167,24 @@ int lf_fence_check(struct lf_fence *f)
 	return lf_fence_status(f);
 }
 
+static void hint_leaf(struct lf_fence *leaf, void *deadline)
+{
+	lf_fence_set_deadline(leaf, *(const int64_t *)deadline);
+}
+
 void lf_fence_set_deadline(struct lf_fence *f, int64_t deadline)
 {
+	const struct fence_class *class;
 	struct fence_origin *origin;
 	struct hook_frame frame;
 
 	if (!fence_check(f, __func__) || library_poisoned())
 		return;
+	class = fence_class(f);
+	if (class) {
+		class->for_each_leaf(f, hint_leaf, &deadline);
+		return;
+	}
 	origin = hook_begin(f, HOOK_SET_DEADLINE);
 	if (!origin)
 		return;

@@ -118,6 +118,11 @@ static struct lf_timeline *named(const lf_atomic_ptr *link)
 	return (struct lf_timeline *)ptr_load(link, memory_order_acquire);
 }
 
+uint64_t timeline_new_context(void)
+{
+	return u64_fetch_add(&last_context, 1, memory_order_relaxed) + 1; /* relaxed: a number that nobody else gets */
+}
+
 static void register_name(struct lf_timeline *tl)
 {
 	lf_atomic_ptr *bucket = bucket_of(tl->context);
@@ -504,8 +509,7 @@ static struct lf_timeline *new_timeline(const struct lf_timeline_desc *desc)
 	tl->last_time = INT64_MIN;
 	tl->flags = desc->flags;
 	tl->release = desc->release;
-	/* relaxed: only the number counts */
-	tl->context = u64_fetch_add(&last_context, 1, memory_order_relaxed) + 1;
+	tl->context = timeline_new_context();
 	if (desc->provider)
 		snprintf(tl->name, provider_len + 1, "%s/", provider_name(desc->provider));
 	strcpy(tl->name + provider_len, desc->name);

@@ -13,6 +13,9 @@
  */
 int registry_name(uint64_t context, char *buf, size_t size);
 
+/* A context id that no other has, for what is ordered in itself. */
+uint64_t timeline_new_context(void);
+
 /*
  * Makes room for one fence, so that emitting it cannot fail. Returns 0, -ENOMEM, -EOVERFLOW or -ESHUTDOWN. Each success is followed by
  * timeline_emit_reserved() or timeline_unreserve().

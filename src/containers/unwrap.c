@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Walking containers: their leaves, and what is made of them.
+ *
+ * Purpose: one depth-first walk over any graph of containers, which cursor, merging, polling and deadline hints are plain loops over.
+ *
+ * Invariants:
+ * U1. Each entry of the stack and each leaf that was found owns a reference.
+ * U2. `seen` holds the addresses of the containers that were opened and of the leaves that were found. All of a graph is older than its root,
+ *     so no address in it is that of another fence that was freed meanwhile.
+ * U3. What completed before the walk came to it is in the result of the container that let it go (container_result()), which is read after
+ *     its places were; or the walk met it, and took its result itself. Only merging asks for it.
+ *
+ * Time and memory are in proportion to the links between the fences. No recursion.
+ */
+#include <libfence/unwrap.h>
+
+#include "base/alloc.h"
+#include "containers/array.h"
+
+/* --- A list of fences that grows ----------------------------------------------------------------------------------------- */
+
+struct list {
+	struct lf_fence **fences;
+	size_t count, room;
+};
+
+/* Returns false when there is no memory. */
+static bool push(struct list *list, struct lf_fence *f)
+{
+	struct lf_fence **larger;
+
+	if (list->count == list->room) {
+		size_t room = list->room ? list->room * 2 : 16;
+
+		larger = mem_alloc(room * sizeof(*larger));
+		if (!larger)
+			return false;
+		if (list->count)
+			memcpy(larger, list->fences, list->count * sizeof(*larger));
+		mem_free(list->fences);
+		list->fences = larger;
+		list->room = room;
+	}
+	list->fences[list->count++] = f;
+	return true;
+}
+
+static void put_all(struct list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		lf_fence_put(list->fences[i]);
+	mem_free(list->fences);
+	*list = (struct list){ 0 };
+}
+
+/* --- A set of keys: open addressing, at most half full --------------------------------------------------------------------- */
+
+struct set_entry {
+	uint64_t key; /* 0 is empty */
+	size_t value;
+};
+
+struct set {
+	struct set_entry *entries;
+	size_t count, room; /* room is a power of two, or 0 */
+};
+
+static struct set_entry *set_place(const struct set *set, uint64_t key)
+{
+	size_t i = (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (set->room - 1); /* the golden ratio: Knuth, vol. 3, 6.4 */
+
+	while (set->entries[i].key && set->entries[i].key != key)
+		i = (i + 1) & (set->room - 1);
+	return &set->entries[i];
+}
+
+/* Sees to it that @n keys fit. Returns false when there is no memory. */
+static bool set_make_room(struct set *set, size_t n)
+{
+	struct set larger = { .count = set->count, .room = set->room ? set->room : 32 };
+
+	if (n * 2 <= set->room)
+		return true;
+	while (larger.room < n * 2)
+		larger.room *= 2;
+	larger.entries = mem_zalloc(larger.room * sizeof(*larger.entries));
+	if (!larger.entries)
+		return false;
+	for (size_t i = 0; i < set->room; i++) {
+		if (set->entries[i].key)
+			*set_place(&larger, set->entries[i].key) = set->entries[i];
+	}
+	mem_free(set->entries);
+	*set = larger;
+	return true;
+}
+
+/* The entry of a key; a new one has value SIZE_MAX. NULL when there is no memory. */
+static struct set_entry *set_enter(struct set *set, uint64_t key)
+{
+	struct set_entry *e;
+
+	if (!set_make_room(set, set->count + 1))
+		return NULL;
+	e = set_place(set, key);
+	if (!e->key) {
+		*e = (struct set_entry){ key, SIZE_MAX };
+		set->count++;
+	}
+	return e;
+}
+
+/* --- The walk ------------------------------------------------------------------------------------------------------------ */
+
+struct walk {
+	unsigned flags; /* of enum lf_unwrap_flags */
+	struct list stack, leaves;
+	struct set seen;
+	bool completed; /* something had completed: with these (U3) */
+	int error;
+	int64_t time;
+};
+
+/* Takes the result of what has completed, in part or as a whole. */
+static void note_result(struct walk *w, int error, int64_t time)
+{
+	if (time == INT64_MIN && !error)
+		return; /* nothing has */
+	if (!w->completed || time > w->time)
+		w->time = time;
+	if (!w->error)
+		w->error = error;
+	w->completed = true;
+}
+
+static void note_signaled(struct walk *w, const struct lf_fence *f)
+{
+	int status = lf_fence_status(f);
+
+	note_result(w, status < 0 ? status : 0, f->timestamp);
+}
+
+/* Puts the members of a container on the stack, the first on top. */
+static bool open_container(struct walk *w, struct container *c)
+{
+	int error;
+	int64_t time;
+
+	for (uint32_t i = c->count; i-- > 0;) {
+		struct lf_fence *f = container_get_member(c, i);
+
+		if (f && !push(&w->stack, f)) {
+			lf_fence_put(f);
+			return false;
+		}
+	}
+	container_result(c, &error, &time);
+	note_result(w, error, time);
+	return true;
+}
+
+/* Comes to a fence, and puts the walk's reference on it, unless it is a leaf. Returns false when there is no memory. */
+static bool visit(struct walk *w, struct lf_fence *f, bool root)
+{
+	bool leaf = !fence_class(f) || ((w->flags & LF_UNWRAP_KEEP_ANY) && is_any_array(f));
+	struct set_entry *e;
+	bool ok = true;
+
+	if (lf_fence_is_signaled(f)) {
+		note_signaled(w, f);
+		if (!root || !leaf) {
+			lf_fence_put(f);
+			return true;
+		}
+	}
+	e = set_enter(&w->seen, (uintptr_t)f);
+	if (e && e->value == SIZE_MAX) {
+		e->value = 0;
+		if (leaf && push(&w->leaves, f))
+			return true;
+		ok = !leaf && open_container(w, to_container(f));
+	}
+	lf_fence_put(f);
+	return e && ok;
+}
+
+static void walk_end(struct walk *w)
+{
+	put_all(&w->stack);
+	put_all(&w->leaves);
+	mem_free(w->seen.entries);
+	w->seen = (struct set){ 0 };
+}
+
+/* Walks one root; the leaves of several gather. Returns 0 or -ENOMEM, and then the walk has ended. */
+static int walk_root(struct walk *w, struct lf_fence *root, bool keep_signaled)
+{
+	bool ok = visit(w, lf_fence_get(root), keep_signaled);
+
+	while (ok && w->stack.count)
+		ok = visit(w, w->stack.fences[--w->stack.count], false);
+	if (ok)
+		return 0;
+	walk_end(w);
+	return -ENOMEM;
+}
+
+void container_for_each_leaf(struct lf_fence *f, void (*fn)(struct lf_fence *leaf, void *arg), void *arg)
+{
+	struct walk w = { 0 };
+
+	if (walk_root(&w, f, false) != 0)
+		return;
+	for (size_t i = 0; i < w.leaves.count; i++)
+		fn(w.leaves.fences[i], arg);
+	walk_end(&w);
+}
+
+/* --- Cursor -------------------------------------------------------------------------------------------------------------- */
+
+int lf_unwrap_begin(struct lf_unwrap *walk, struct lf_fence *f, unsigned flags)
+{
+	struct walk w = { .flags = flags };
+	int ret = library_enter();
+
+	if (ret)
+		return ret;
+	if (!walk || (flags & ~(unsigned)LF_UNWRAP_KEEP_ANY) || (f && !fence_check(f, __func__)))
+		return misuse(-EINVAL, "lf_unwrap_begin: no walk, no fence, or unknown flags %#x", flags);
+	if (f) {
+		ret = walk_root(&w, f, true);
+		if (ret)
+			return ret;
+	}
+	*walk = (struct lf_unwrap){ w.leaves.fences, w.leaves.count, 0 };
+	w.leaves = (struct list){ 0 }; /* they are the cursor's now */
+	walk_end(&w);
+	return 0;
+}
+
+struct lf_fence *lf_unwrap_next(struct lf_unwrap *walk)
+{
+	return walk->next < walk->count ? walk->leaves[walk->next++] : NULL;
+}
+
+void lf_unwrap_end(struct lf_unwrap *walk)
+{
+	struct list leaves;
+
+	if (!walk)
+		return;
+	leaves = (struct list){ walk->leaves, walk->count, 0 };
+	put_all(&leaves);
+	*walk = (struct lf_unwrap){ 0 };
+}
+
+bool lf_fence_is_container(const struct lf_fence *f)
+{
+	return fence_check(f, __func__) && fence_class(f);
+}
+
+/* --- Merging ------------------------------------------------------------------------------------------------------------- */
+
+/* Leaves the newest of each ordered context. Returns false when there is no memory, and nothing changed. */
+static bool keep_newest(struct list *leaves)
+{
+	struct set contexts = { 0 };
+	size_t kept = 0;
+
+	if (!set_make_room(&contexts, leaves->count))
+		return false;
+	for (size_t i = 0; i < leaves->count; i++) {
+		struct lf_fence *f = leaves->fences[i];
+		struct set_entry *e = fence_state(f) & FENCE_ORDERED ? set_enter(&contexts, f->context) : NULL;
+
+		if (!e || e->value == SIZE_MAX) {
+			if (e)
+				e->value = kept;
+			leaves->fences[kept++] = f;
+		} else if (lf_fence_is_later(f, leaves->fences[e->value])) {
+			lf_fence_put(leaves->fences[e->value]);
+			leaves->fences[e->value] = f;
+		} else {
+			lf_fence_put(f);
+		}
+	}
+	leaves->count = kept;
+	mem_free(contexts.entries);
+	return true;
+}
+
+/* Makes a fence of what a walk found. */
+static int make(struct walk *w, struct lf_fence **ret_fence)
+{
+	struct lf_array_room *room;
+	int ret;
+
+	if (!w->leaves.count) {
+		if (w->completed && (w->error || w->time > 0))
+			return lf_fence_create_signaled(w->error, w->time, ret_fence);
+		*ret_fence = lf_fence_stub();
+		return 0;
+	}
+	if (w->leaves.count == 1 && !w->error) {
+		*ret_fence = w->leaves.fences[0];
+		w->leaves.count = 0; /* the reference is the caller's now */
+		return 0;
+	}
+	ret = lf_array_prepare(w->leaves.count, &room);
+	if (ret)
+		return ret;
+	*ret_fence = array_make(room, w->leaves.fences, (uint32_t)w->leaves.count, LF_ARRAY_ALL, w->error, w->completed ? w->time : INT64_MIN);
+	w->leaves.count = 0; /* the references are the array's now */
+	return 0;
+}
+
+int lf_fence_merge(struct lf_fence *const *fences, size_t count, struct lf_fence **ret_fence)
+{
+	struct walk w = { .flags = LF_UNWRAP_KEEP_ANY };
+	int ret = library_enter();
+
+	if (ret)
+		return ret;
+	if (!ret_fence || (count && !fences))
+		return misuse(-EINVAL, "lf_fence_merge: fences and a place for the result are both needed");
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		if (fences[i])
+			ret = fence_check(fences[i], __func__) ? walk_root(&w, fences[i], false) : -EINVAL;
+	}
+	if (ret == 0)
+		ret = keep_newest(&w.leaves) ? make(&w, ret_fence) : -ENOMEM;
+	walk_end(&w);
+	return ret;
+}
+
+int lf_fence_flatten(struct lf_fence *f, struct lf_fence **ret_fence)
+{
+	if (!f)
+		return misuse(-EINVAL, "lf_fence_flatten: the fence is NULL");
+	return lf_fence_merge(&f, 1, ret_fence);
+}
