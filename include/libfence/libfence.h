@@ -9,11 +9,15 @@
 #include <libfence/array.h>
 #include <libfence/base.h>
 #include <libfence/chain.h>
+#include <libfence/exec.h>
 #include <libfence/fence.h>
 #include <libfence/fence_producer.h>
+#include <libfence/notice.h>
 #include <libfence/provider.h>
 #include <libfence/queue.h>
 #include <libfence/reclaim.h>
+#include <libfence/resv.h>
+#include <libfence/ticket.h>
 #include <libfence/timeline.h>
 #include <libfence/unwrap.h>
 

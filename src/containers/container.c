@@ -13,7 +13,7 @@
  * |----------------------|-----------------|----------------------------|---------------------------------------------------------|
  * | waited for           | on the member   | set, owns a reference      | container_put_in()                                      |
  * | counted              | claimed         | NULL; reference handed on  | member_signaled(), in the dispatch of the member        |
- * | let go               | taken back      | NULL; reference put        | release_member(): *any* array settled, or container ended |
+ * | let go               | taken back      | NULL; reference put        | release_places(): *any* array settled, or container ended |
  *
  * A container subscribes to its members by internal nodes, which do not enable them. Enabling a container enables its members.
  *
@@ -25,7 +25,7 @@
  *
  * And for everybody:
  * C4. The reference of a place belongs to who takes the node off the member's list: the dispatcher, by claiming it (it puts the reference,
- *     fence_after.put), or release_member(), by removing it. Both happen under the member's lock, so it is one of them.
+ *     fence_after.put), or release_places(), by removing it. Both happen under the member's lock, so it is one of them.
  * C5. The last thing that a claimed node does to its container is to set the place to NULL, inside the member's lock. So who finds
  *     a place NULL, or has had the member's lock and not found the node, may free the container as far as that place goes.
  * C6. A member was published before its place pointed to it. So inside a read section what a place pointed to is memory of that same
@@ -175,8 +175,7 @@ struct lf_fence *container_get_member(const struct container *c, uint32_t i)
 	struct lf_fence *f;
 
 	rcu_begin();
-	while ((f = container_look(&c->members[i])) != NULL && !refcount_tryget(&f->count))
-		; /* it is being let go of (C6) */
+	f = container_tryget(&c->members[i]);
 	rcu_end();
 	return f;
 }
@@ -262,26 +261,33 @@ void container_enable(struct lf_fence *f)
 
 /* --- Letting go ---------------------------------------------------------------------------------------------------------- */
 
-/* Takes a place's node back, if it still waits, and puts its member (C4). */
-static void release_member(struct member *m)
+/* How many places are released in one read section. */
+enum { RELEASE_BATCH = 32 };
+
+/* Takes back the nodes of @n places that still wait, and puts their members behind the read section (C4). */
+static void release_places(struct member *places, uint32_t n)
 {
-	struct lf_fence *f;
-	bool removed;
+	struct lf_fence *removed[RELEASE_BATCH];
 
 	rcu_begin();
-	f = container_look(m);
-	removed = f && fence_remove_internal(f, &m->cb);
+	for (uint32_t i = 0; i < n; i++) {
+		removed[i] = container_look(&places[i]);
+		if (removed[i] && !fence_remove_internal(removed[i], &places[i].cb))
+			removed[i] = NULL;
+	}
 	rcu_end();
-	if (!removed)
-		return;
-	ptr_store(&m->fence, 0, memory_order_relaxed); /* relaxed: readers may see it a little longer; it stays what it is (C6) */
-	lf_fence_put(f);
+	for (uint32_t i = 0; i < n; i++) {
+		if (!removed[i])
+			continue;
+		ptr_store(&places[i].fence, 0, memory_order_relaxed); /* relaxed: readers may see it a little longer; it is what it was (C6) */
+		lf_fence_put(removed[i]);
+	}
 }
 
 static void release_members(struct container *c)
 {
-	for (uint32_t i = 0; i < c->count; i++)
-		release_member(&c->members[i]);
+	for (uint32_t i = 0; i < c->count; i += RELEASE_BATCH)
+		release_places(&c->members[i], c->count - i < RELEASE_BATCH ? c->count - i : RELEASE_BATCH);
 }
 
 void container_settle(struct lf_fence *f)

@@ -59,6 +59,16 @@ static inline struct lf_fence *container_look(const struct member *m)
 	return (struct lf_fence *)ptr_load(&m->fence, PLANT_ORDER(72, memory_order_relaxed, memory_order_acquire));
 }
 
+/* Inside a read section: a reference on the member; NULL when it was let go. */
+static inline struct lf_fence *container_tryget(const struct member *m)
+{
+	struct lf_fence *f;
+
+	while ((f = container_look(m)) != NULL && !refcount_tryget(&f->count))
+		; /* it is being let go of (C6) */
+	return f;
+}
+
 /* What of a container has completed: its error so far and the latest timestamp. */
 void container_result(struct container *c, int *ret_error, int64_t *ret_time);
 

@@ -16,6 +16,7 @@
 #include <libfence/unwrap.h>
 
 #include "base/alloc.h"
+#include "base/rcu.h"
 #include "containers/array.h"
 
 /* --- A list of fences that grows ----------------------------------------------------------------------------------------- */
@@ -25,23 +26,31 @@ struct list {
 	size_t count, room;
 };
 
-/* Returns false when there is no memory. */
-static bool push(struct list *list, struct lf_fence *f)
+/* Sees to it that @n more fit. Returns false when there is no memory. */
+static bool list_make_room(struct list *list, size_t n)
 {
+	size_t room = list->room ? list->room : 16;
 	struct lf_fence **larger;
 
-	if (list->count == list->room) {
-		size_t room = list->room ? list->room * 2 : 16;
+	if (list->room - list->count >= n)
+		return true;
+	while (room - list->count < n)
+		room *= 2;
+	larger = mem_alloc(room * sizeof(*larger));
+	if (!larger)
+		return false;
+	if (list->count)
+		memcpy(larger, list->fences, list->count * sizeof(*larger));
+	mem_free(list->fences);
+	list->fences = larger;
+	list->room = room;
+	return true;
+}
 
-		larger = mem_alloc(room * sizeof(*larger));
-		if (!larger)
-			return false;
-		if (list->count)
-			memcpy(larger, list->fences, list->count * sizeof(*larger));
-		mem_free(list->fences);
-		list->fences = larger;
-		list->room = room;
-	}
+static bool push(struct list *list, struct lf_fence *f)
+{
+	if (!list_make_room(list, 1))
+		return false;
 	list->fences[list->count++] = f;
 	return true;
 }
@@ -141,19 +150,28 @@ static void note_signaled(struct walk *w, const struct lf_fence *f)
 	note_result(w, status < 0 ? status : 0, f->timestamp);
 }
 
+/* How many members are taken in one read section. */
+enum { OPEN_BATCH = 64 };
+
 /* Puts the members of a container on the stack, the first on top. */
 static bool open_container(struct walk *w, struct container *c)
 {
 	int error;
 	int64_t time;
 
-	for (uint32_t i = c->count; i-- > 0;) {
-		struct lf_fence *f = container_get_member(c, i);
+	if (!list_make_room(&w->stack, c->count) || !set_make_room(&w->seen, w->seen.count + c->count))
+		return false;
+	for (uint32_t i = c->count; i > 0;) {
+		uint32_t last = i > OPEN_BATCH ? i - OPEN_BATCH : 0;
 
-		if (f && !push(&w->stack, f)) {
-			lf_fence_put(f);
-			return false;
+		rcu_begin();
+		while (i > last) {
+			struct lf_fence *f = container_tryget(&c->members[--i]);
+
+			if (f)
+				w->stack.fences[w->stack.count++] = f;
 		}
+		rcu_end();
 	}
 	container_result(c, &error, &time);
 	note_result(w, error, time);
@@ -167,7 +185,7 @@ static bool visit(struct walk *w, struct lf_fence *f, bool root)
 	struct set_entry *e;
 	bool ok = true;
 
-	if (lf_fence_is_signaled(f)) {
+	if (fence_word(f) & FENCE_SIGNALED) {
 		note_signaled(w, f);
 		if (!root || !leaf) {
 			lf_fence_put(f);
@@ -266,9 +284,13 @@ bool lf_fence_is_container(const struct lf_fence *f)
 static bool keep_newest(struct list *leaves)
 {
 	struct set contexts = { 0 };
-	size_t kept = 0;
+	size_t kept = 0, ordered = 0;
 
-	if (!set_make_room(&contexts, leaves->count))
+	for (size_t i = 0; i < leaves->count; i++)
+		ordered += (fence_state(leaves->fences[i]) & FENCE_ORDERED) != 0;
+	if (ordered < 2)
+		return true;
+	if (!set_make_room(&contexts, ordered))
 		return false;
 	for (size_t i = 0; i < leaves->count; i++) {
 		struct lf_fence *f = leaves->fences[i];

@@ -281,6 +281,20 @@ uintptr_t fence_subscribe_locked(struct lf_fence *f, uintptr_t word, struct lf_f
 /* Takes an internal node back. Returns false when its function has run; it has returned then. */
 bool fence_remove_internal(struct lf_fence *f, struct lf_fence_cb *cb);
 
+/* --- Nodes that are run like a user's ---------------------------------------------------------------------------------------- */
+
+/*
+ * lf_fence_add_callback() without its checks, and without enabling the fence: for a node that the library adds on behalf of its user.
+ * Returns 0 or -ENOENT: signaled already, and the node is as it was.
+ */
+int fence_add_user(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_cb_fn func);
+
+/*
+ * Sleeps until callback @cb of @f, which was running a moment ago, does not run; its node is not looked at. Returns LF_CB_RAN, or -EDEADLK
+ * (reported) for the mutual wait of lf_fence_cancel_callback_sync(). Not inside that callback.
+ */
+int fence_sleep_while_running(struct lf_fence *f, const struct lf_fence_cb *cb);
+
 /*
  * For wait_drained and cancel_sync: unlocks, and sleeps until a callback has returned (D5 in dispatch.c), or for no reason. False: too
  * late.

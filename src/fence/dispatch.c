@@ -396,22 +396,11 @@ bool fence_remove_internal(struct lf_fence *f, struct lf_fence_cb *cb)
 
 /* --- The user's callbacks ------------------------------------------------------------------------------------------------ */
 
-int lf_fence_add_callback(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_cb_fn func)
+int fence_add_user(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_cb_fn func)
 {
-	uintptr_t before;
+	uintptr_t before = cb_state(cb);
 	int ret;
 
-	if (unlikely(!f || !cb || !func))
-		return misuse(-EINVAL, "lf_fence_add_callback: fence, node and function are all needed");
-	if (!fence_check(f, __func__))
-		return -EINVAL;
-	if (library_poisoned())
-		return -EOWNERDEAD;
-	before = cb_state(cb);
-	if (unlikely((before & CB_STATE) == CB_QUEUED))
-		return misuse(-EALREADY, "lf_fence_add_callback: node %p is on fence %p already", (void *)cb, (void *)cb_fence(cb));
-	if (fence_origin(f))
-		fence_enable(f);
 	cb->prev = NULL;
 	cb->func = func;
 	cb_set_state(cb, (uintptr_t)f | CB_QUEUED);
@@ -419,6 +408,21 @@ int lf_fence_add_callback(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_c
 	if (ret)
 		cb_set_state(cb, before);
 	return ret;
+}
+
+int lf_fence_add_callback(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_cb_fn func)
+{
+	if (unlikely(!f || !cb || !func))
+		return misuse(-EINVAL, "lf_fence_add_callback: fence, node and function are all needed");
+	if (!fence_check(f, __func__))
+		return -EINVAL;
+	if (library_poisoned())
+		return -EOWNERDEAD;
+	if (unlikely((cb_state(cb) & CB_STATE) == CB_QUEUED))
+		return misuse(-EALREADY, "lf_fence_add_callback: node %p is on fence %p already", (void *)cb, (void *)cb_fence(cb));
+	if (fence_origin(f))
+		fence_enable(f);
+	return fence_add_user(f, cb, func);
 }
 
 /* Whether @cb was ever added to @f; reports when not. */
@@ -555,8 +559,7 @@ static void unlock_sync_waits(void) LF_NO_THREAD_ANALYSIS
 	port_mutex_unlock(&sync_waits_mutex);
 }
 
-/* Sleeps until @cb, which was running a moment ago, does not run. */
-static int sleep_while_running(struct lf_fence *f, struct lf_fence_cb *cb)
+int fence_sleep_while_running(struct lf_fence *f, const struct lf_fence_cb *cb)
 {
 	struct sync_wait wait = { .inside = current_callback(), .target = { f, cb } };
 	uintptr_t word;
@@ -582,7 +585,7 @@ int lf_fence_cancel_callback_sync(struct lf_fence *f, struct lf_fence_cb *cb)
 	/* A fence has one callback running at a time: if it is on this thread, it is the one that asks. */
 	if (result != LF_CB_RUNNING || this_thread()->current == f)
 		return result;
-	return sleep_while_running(f, cb);
+	return fence_sleep_while_running(f, cb);
 }
 
 /* --- Fork ---------------------------------------------------------------------------------------------------------------- */

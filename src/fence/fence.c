@@ -384,8 +384,8 @@ static bool is_awaited(const struct lf_fence *f, uintptr_t word)
  */
 static bool put_last_locked(struct lf_fence *f, uintptr_t before)
 {
-	/* Read before the lock is taken, since the clock may be the user's, and only if the fence may be pending: once signaled it stays so. */
-	int64_t now = before & FENCE_SIGNALED ? 0 : lf_now();
+	/* Read before the lock is taken, since the clock may be the user's, and only if somebody may ask: a reader who saw it pending. */
+	int64_t now = (before & FENCE_SIGNALED) || !(fence_state(f) & FENCE_PUBLISHED) ? 0 : lf_now();
 	uintptr_t word = fence_lock(f);
 	struct fence_origin *none;
 	uint32_t one = 1;
