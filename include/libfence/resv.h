@@ -214,7 +214,7 @@ LF_API int lf_resv_copy(struct lf_resv *dst, const struct lf_resv *src) LF_MUST_
  *
  * @param resv need not be locked
  * @param usage of enum lf_usage
- * @return true when nothing of this usage is pending.
+ * @return true when nothing of this usage is pending; false (reported) for what is no reservation or usage.
  *
  * @par Ordering
  * true is an acquire of all of their signals.

@@ -161,9 +161,17 @@ int library_check_wait(const char *function)
 		return misuse(-EDEADLK, "%s: waits, and was called inside a deferred call", function);
 	if (rcu_held())
 		return misuse(-EDEADLK, "%s: waits, and was called inside a read section", function);
-	if (library_validates(LF_VALIDATE_WAITS) && t->held)
-		log_message(LF_LOG_WARNING, "%s: waits, and this thread holds %u reservations", function, t->held);
 	return 0;
+}
+
+int library_check_fence_wait(const char *function)
+{
+	unsigned held = this_thread()->held;
+	int ret = library_check_wait(function);
+
+	if (ret == 0 && library_validates(LF_VALIDATE_WAITS) && held)
+		log_message(LF_LOG_WARNING, "%s: waits, and this thread holds %u reservations", function, held);
+	return ret;
 }
 
 void library_add_layer(struct library_layer *layer)

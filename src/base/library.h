@@ -88,6 +88,9 @@ static inline bool library_validates(unsigned flag)
  */
 int library_check_wait(const char *function);
 
+/* The same for one that is about to wait for a fence: LF_VALIDATE_WAITS looks here. */
+int library_check_fence_wait(const char *function);
+
 /* Hooks of user code run between these; see struct hook_frame. */
 static inline void hook_enter(struct hook_frame *frame, struct lf_provider *provider)
 {

@@ -69,7 +69,7 @@ static int wait_pending(struct lf_fence *f, int64_t deadline)
 {
 	struct waiter waiter = { .missing = { 1 } };
 	struct lf_wait_slot slot = { .waiter = &waiter };
-	int ret = library_check_wait("lf_fence_wait");
+	int ret = library_check_fence_wait("lf_fence_wait");
 
 	if (ret)
 		return ret;
@@ -154,7 +154,7 @@ static void take_nodes_back(const struct lf_wait_many *wait, size_t used)
 static int wait_many_pending(const struct lf_wait_many *wait)
 {
 	struct waiter waiter = { .missing = { (uint32_t)wait->need } };
-	int ret = library_check_wait("lf_fence_wait_many");
+	int ret = library_check_fence_wait("lf_fence_wait_many");
 	uint32_t missing;
 	size_t used;
 
@@ -208,7 +208,7 @@ int lf_fence_wait_drained(struct lf_fence *f, int64_t deadline)
 		return misuse(-EINVAL, "lf_fence_wait_drained: the fence is NULL");
 	if (lf_fence_is_drained(f))
 		return 0;
-	ret = library_check_wait(__func__);
+	ret = library_check_fence_wait(__func__);
 	if (ret)
 		return ret;
 	/* Signaled first: waiting for that enables the fence, and sleeps on a word of our own. */

@@ -43,6 +43,9 @@
 #include "resv/block.h"
 #include "resv/ww.h"
 
+/* How many slots a short list gets when it is busy. */
+enum { BUSY_MAX = 32 };
+
 _Static_assert(LF_USAGE_BOOKKEEP <= 3 && _Alignof(struct lf_fence) >= 4, "a usage fits below a fence's address");
 
 /* --- Accessors: the only atomics on a reservation's words ------------------------------------------------------------------ */
@@ -104,14 +107,16 @@ static int check_holder(const struct lf_resv *resv, const char *function)
 {
 	if (library_poisoned())
 		return -EOWNERDEAD;
-	if (unlikely(!ww_is_held(&resv->lock)))
+	if (unlikely(!resv || !ww_is_held(&resv->lock)))
 		return misuse(-EINVAL, "%s: reservation %p is not locked by the caller", function, (const void *)resv);
 	return 0;
 }
 
-/* 0, or -EINVAL for what is no usage. */
-static int check_usage(enum lf_usage usage, const char *function)
+/* Whether there is something to ask, and a usage: 0 or -EINVAL. */
+static int check_query(const void *what, enum lf_usage usage, const char *function)
 {
+	if (unlikely(!what))
+		return misuse(-EINVAL, "%s: the reservation, or snapshot, is NULL", function);
 	if (unlikely((unsigned)usage > LF_USAGE_BOOKKEEP))
 		return misuse(-EINVAL, "%s: %d is not a usage", function, (int)usage);
 	return 0;
@@ -242,12 +247,15 @@ static int grow_spares(struct lf_resv *resv, uint32_t capacity)
 
 /*
  * The capacity for @kept fences and room for @room more. At least as many free slots as kept ones: so between two compactions there are
- * as many adds as a compaction has fences to copy.
+ * as many adds as a compaction has fences to copy. A list that is compacted again and again, though short, gets more room, up to a limit:
+ * then a compaction is rare, and what it costs does not count.
  */
-static uint32_t capacity_for(uint64_t kept, uint64_t room)
+static uint32_t capacity_for(const struct block *old, uint64_t kept, uint64_t room)
 {
 	uint64_t wanted = kept + (room > kept ? room : kept), capacity = BLOCK_MIN;
 
+	if (old && wanted < BUSY_MAX && wanted < 2 * (uint64_t)old->capacity)
+		wanted = 2 * (uint64_t)old->capacity < BUSY_MAX ? 2 * old->capacity : BUSY_MAX;
 	while (capacity < wanted && capacity < BLOCK_MAX)
 		capacity *= 2;
 	return (uint32_t)capacity;
@@ -263,7 +271,7 @@ static int make_room(struct lf_resv *resv, uint64_t room)
 	if (kept + room > BLOCK_MAX)
 		return -EOVERFLOW;
 	reclaim_throttle();
-	b = block_create(capacity_for(kept, room));
+	b = block_create(capacity_for(old, kept, room));
 	if (!b)
 		return -ENOMEM;
 	if (grow_spares(resv, b->capacity) != 0) {
@@ -278,11 +286,12 @@ static int make_room(struct lf_resv *resv, uint64_t room)
 
 int lf_resv_reserve(struct lf_resv *resv, unsigned n)
 {
-	uint64_t room = (PLANTED(66) ? 0 : (uint64_t)resv->reserved) + n;
 	int ret = check_holder(resv, __func__);
+	uint64_t room;
 
 	if (ret || n == 0)
 		return ret;
+	room = (PLANTED(66) ? 0 : (uint64_t)resv->reserved) + n;
 	if (free_slots(resv) < room) {
 		ret = make_room(resv, room);
 		if (ret)
@@ -295,21 +304,24 @@ int lf_resv_reserve(struct lf_resv *resv, unsigned n)
 
 int lf_resv_reserve_replace(struct lf_resv *resv, unsigned n)
 {
-	struct block *b = current_block(resv), *spares = resv->spares, *more, **end = &more;
-	uint32_t capacity = b ? b->capacity : BLOCK_MIN;
 	int ret = check_holder(resv, __func__);
+	struct block *b, *more, **end = &more;
+	uint32_t capacity = BLOCK_MIN;
 
 	if (ret || n == 0)
 		return ret;
 	if (n > BLOCK_MAX - resv->spares_free)
 		return -EOVERFLOW;
+	b = resv->spares ? resv->spares : current_block(resv); /* V3 */
+	if (b)
+		capacity = b->capacity;
 	reclaim_throttle();
-	more = make_spares(n, spares ? spares->capacity : capacity);
+	more = make_spares(n, capacity);
 	if (!more)
 		return -ENOMEM;
 	while (*end)
 		end = &(*end)->next_spare;
-	*end = spares;
+	*end = resv->spares;
 	resv->spares = more;
 	resv->spares_free += n;
 	resv_assert_valid(resv);
@@ -344,7 +356,7 @@ static bool check_add(const struct lf_resv *resv, const struct lf_fence *f, enum
 		return false;
 	if (DEBUG_CHECKS && check_holder(resv, function) != 0)
 		return false;
-	if (check_usage(*usage, function) != 0)
+	if (check_query(resv, *usage, function) != 0)
 		*usage = LF_USAGE_KERNEL;
 	return true;
 }
@@ -444,13 +456,14 @@ static struct lf_fence *next_pending(struct lf_resv_cursor *cursor)
 
 void lf_resv_cursor_begin(struct lf_resv_cursor *cursor, const struct lf_resv *resv, enum lf_usage usage)
 {
-	check_usage(usage, __func__);
+	cursor_over(cursor, NULL, 0, usage);
+	if (check_query(resv, usage, __func__) != 0)
+		return;
 	if (library_poisoned() || rcu_held() || ww_is_held(&resv->lock)) {
 		cursor_over_current(cursor, resv, usage);
 		return;
 	}
 	misuse(0, "lf_resv_cursor_begin: called outside a read section, and without the lock of reservation %p", (const void *)resv);
-	cursor_over(cursor, NULL, 0, usage);
 }
 
 bool lf_resv_test_signaled(const struct lf_resv *resv, enum lf_usage usage)
@@ -458,7 +471,8 @@ bool lf_resv_test_signaled(const struct lf_resv *resv, enum lf_usage usage)
 	struct lf_resv_cursor cursor;
 	bool signaled;
 
-	check_usage(usage, __func__);
+	if (check_query(resv, usage, __func__) != 0)
+		return false;
 	section_begin();
 	cursor_over_current(&cursor, resv, usage);
 	signaled = next_pending(&cursor) == NULL;
@@ -503,14 +517,17 @@ void lf_snapshot_put(struct lf_snapshot *snapshot)
 
 void lf_snapshot_cursor_begin(struct lf_resv_cursor *cursor, const struct lf_snapshot *snapshot, enum lf_usage usage)
 {
-	check_usage(usage, __func__);
-	cursor_over(cursor, snapshot->block, snapshot->count, usage);
+	cursor_over(cursor, NULL, 0, usage);
+	if (check_query(snapshot, usage, __func__) == 0)
+		cursor_over(cursor, snapshot->block, snapshot->count, usage);
 }
 
 bool lf_snapshot_test_signaled(const struct lf_snapshot *snapshot, enum lf_usage usage)
 {
 	struct lf_resv_cursor cursor;
 
+	if (check_query(snapshot, usage, __func__) != 0)
+		return false;
 	lf_snapshot_cursor_begin(&cursor, snapshot, usage);
 	return next_pending(&cursor) == NULL;
 }
@@ -522,7 +539,7 @@ static int wait_for(const struct lf_snapshot *snapshot, enum lf_usage usage, int
 {
 	struct lf_resv_cursor cursor;
 	struct lf_fence *f;
-	int ret = library_check_wait(function);
+	int ret = library_check_fence_wait(function);
 
 	if (ret)
 		return ret;
@@ -539,7 +556,7 @@ static int wait_for(const struct lf_snapshot *snapshot, enum lf_usage usage, int
 
 int lf_snapshot_wait(const struct lf_snapshot *snapshot, enum lf_usage usage, int64_t deadline)
 {
-	int ret = check_usage(usage, __func__);
+	int ret = check_query(snapshot, usage, __func__);
 
 	if (ret || lf_snapshot_test_signaled(snapshot, usage))
 		return ret;
@@ -549,7 +566,7 @@ int lf_snapshot_wait(const struct lf_snapshot *snapshot, enum lf_usage usage, in
 int lf_resv_wait(const struct lf_resv *resv, enum lf_usage usage, int64_t deadline)
 {
 	struct lf_snapshot snapshot;
-	int ret = check_usage(usage, __func__);
+	int ret = check_query(resv, usage, __func__);
 
 	/* A look first, which takes no reference: mostly there is nothing to wait for. */
 	if (ret || lf_resv_test_signaled(resv, usage))
@@ -566,7 +583,7 @@ void lf_resv_set_deadline(const struct lf_resv *resv, enum lf_usage usage, int64
 	struct lf_resv_cursor cursor;
 	struct lf_fence *f;
 
-	if (check_usage(usage, __func__) != 0 || library_poisoned())
+	if (check_query(resv, usage, __func__) != 0 || library_poisoned())
 		return;
 	lf_resv_snapshot(resv, &snapshot); /* hooks run, so not in a read section */
 	cursor_over(&cursor, snapshot.block, snapshot.count, usage);
@@ -620,7 +637,7 @@ static int get_fences(const struct lf_resv *resv, enum lf_usage usage, struct lf
 
 	if (ret)
 		return ret;
-	ret = check_usage(usage, function);
+	ret = check_query(resv, usage, function);
 	if (ret)
 		return ret;
 	reclaim_throttle();

@@ -65,7 +65,10 @@
 #define SLEEPING  UINT32_C(8) /* must be woken */
 #define ANONYMOUS UINT32_C(16) /* stands for a thread without ticket, in one wait */
 
-/* Rounds of looking before a wait joins the queue, and again before it sleeps: a microsecond or two, since holders take less. */
+/*
+ * Rounds of looking before a wait joins the queue, and again before it sleeps. They take about a microsecond; most holders take less. Not
+ * as many as port_relax() takes for a reason to yield.
+ */
 enum { LOOKS = 40 };
 
 __thread struct lf_ticket *ww_recent;
@@ -97,8 +100,8 @@ static uint32_t flags_of(const struct lf_ticket *ticket)
 }
 
 /*
- * Sets a flag of a ticket. Returns what wake() wants: the address, if the ticket's thread sleeps on it. With GRANTED and DIE the ticket may be
- * gone by then.
+ * Sets a flag of a ticket. Returns what wake() wants: the address, if the ticket's thread sleeps on it. With GRANTED and DIE the ticket may
+ * be gone by then.
  */
 static const void *tell(struct lf_ticket *ticket, uint32_t flag)
 {
@@ -275,8 +278,12 @@ static int check(const struct lf_ww_lock *l, const struct lf_ticket *ticket, con
 {
 	int ret = library_enter();
 
-	if (ret || !ticket)
+	if (ret)
 		return ret;
+	if (!l)
+		return misuse(-EINVAL, "%s: the reservation is NULL", function);
+	if (!ticket)
+		return 0;
 	if (ticket->thread != me)
 		return misuse(-EINVAL, "%s: the ticket is another thread's, or has ended", function);
 	if (ticket->cls != l->cls)
@@ -323,7 +330,7 @@ static int enter(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mine)
 		goto unlock;
 	/* Who holds nothing closes no circle: it dies for nobody, and wounds nobody. */
 	ret = -EDEADLK;
-	if (ticket->held && owner && !wound_wait && is_older(owner, ticket))
+	if (ticket->held && owner && !wound_wait && is_older(owner, ticket) && !PLANTED(59))
 		goto unlock;
 	if (ticket->held && owner && wound_wait && is_older(ticket, owner))
 		sleeper = tell(owner, WOUNDED);
@@ -405,6 +412,8 @@ int ww_lock_contended(struct lf_ww_lock *l, struct lf_ticket *ticket, struct lib
 
 	if (ret)
 		return ret;
+	/* relaxed: it is nobody's but ours, if it holds nothing */
+	invariant(!ticket || ticket->held || !u32_load(&ticket->word, memory_order_relaxed)); /* W5 */
 	if (is_owned_by(l, ticket))
 		return -EALREADY;
 	if (DEBUG_CHECKS && ticket && ticket->held && ticket->wanted)
@@ -472,7 +481,7 @@ bool ww_is_held_by_ticket(const struct lf_ww_lock *l, const struct library_threa
 
 bool ww_report_not_held(const struct lf_ww_lock *l, const char *function)
 {
-	misuse(0, "%s: %s", function, ww_is_locked(l) ? "another thread has the lock" : "it is not locked");
+	misuse(0, "%s: %s", function, !l ? "the reservation is NULL" : ww_is_locked(l) ? "another thread has the lock" : "it is not locked");
 	return false;
 }
 
