@@ -3,7 +3,7 @@
  * The emulated GPU: a copy engine, two digest engines, device memory in blocks.
  *
  * Purpose. An engine is a queue with a thread of its own; device memory is memory that only the jobs of engines touch. Who may use
- * which block when is the driver's business (hash.c), which says so with fences.
+ * which block when is the driver's business (hash.c), which says so with fences in the block's reservation.
  *
  * Not here: what the jobs do, and what happens when they fail.
  */
@@ -35,12 +35,29 @@ static void close_engine(struct gpu *gpu, enum engine engine)
 	gpu->queues[engine] = NULL;
 }
 
+static void memory_init(struct memory *m, size_t count)
+{
+	*m = (struct memory){ .blocks = allocate(count, sizeof(struct block)), .count = count, .bytes = allocate(count, BLOCK_SIZE) };
+	for (size_t i = 0; i < count; i++) {
+		lf_resv_init(&m->blocks[i].resv, NULL);
+		m->blocks[i].bytes = m->bytes + i * BLOCK_SIZE;
+	}
+}
+
+static void memory_fini(struct memory *m)
+{
+	for (size_t i = 0; i < m->count; i++)
+		lf_resv_fini(&m->blocks[i].resv);
+	free(m->blocks);
+	free(m->bytes);
+}
+
 void gpu_init(struct gpu *gpu, const struct options *options, struct record *record, const struct lf_queue_ops *copy_ops,
 	const struct lf_queue_ops *digest_ops)
 {
-	*gpu = (struct gpu){ .options = options, .block_count = options->memory_mib };
-	gpu->memory = allocate(gpu->block_count, BLOCK_SIZE);
-	gpu->staging = allocate(STAGING_SLOTS, BLOCK_SIZE);
+	*gpu = (struct gpu){ .options = options };
+	memory_init(&gpu->device, options->memory_mib);
+	memory_init(&gpu->staging, STAGING_SLOTS);
 	for (unsigned i = 0; i < ENGINES; i++) {
 		gpu->ops[i] = i == COPY_ENGINE ? copy_ops : digest_ops;
 		gpu->lanes[i] = record_add_lane(record, engine_names[i]);
@@ -56,22 +73,12 @@ void gpu_stop(struct gpu *gpu)
 
 void gpu_fini(struct gpu *gpu)
 {
-	free(gpu->memory);
-	free(gpu->staging);
+	memory_fini(&gpu->device);
+	memory_fini(&gpu->staging);
 }
 
 void gpu_replace_engine(struct gpu *gpu, enum engine engine)
 {
 	close_engine(gpu, engine);
 	open_engine(gpu, engine, options_faults(gpu->options, engine, false));
-}
-
-unsigned char *gpu_block(struct gpu *gpu, size_t block)
-{
-	return gpu->memory + block * BLOCK_SIZE;
-}
-
-unsigned char *gpu_staging(struct gpu *gpu, size_t slot)
-{
-	return gpu->staging + slot * BLOCK_SIZE;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
  * @file
- * The emulated GPU of `minigpu hash`: three engines and plain device memory.
+ * The emulated GPU of `minigpu hash`: three engines and memory in blocks.
  */
 #ifndef MINIGPU_GPU_H
 #define MINIGPU_GPU_H
@@ -16,15 +16,28 @@
 /** The copy engine first; digest engine n is FIRST_DIGEST + n. */
 enum engine { COPY_ENGINE, FIRST_DIGEST, ENGINES = FIRST_DIGEST + DIGEST_ENGINES };
 
+/** A piece of memory that engines work on. */
+struct block {
+	struct lf_resv resv; /**< the jobs that use it */
+	unsigned char *bytes; /**< BLOCK_SIZE of them */
+};
+
+/** Memory of one kind. */
+struct memory {
+	struct block *blocks;
+	size_t count;
+	size_t next; /**< the driver's: looked at first when a block is taken */
+	unsigned char *bytes; /**< of all blocks */
+};
+
 /** The device. */
 struct gpu {
 	const struct options *options;
 	struct lf_queue *queues[ENGINES];
 	struct lane *lanes[ENGINES];
 	const struct lf_queue_ops *ops[ENGINES];
-	unsigned char *memory; /**< block_count blocks */
-	size_t block_count;
-	unsigned char *staging; /**< STAGING_SLOTS blocks */
+	struct memory device;
+	struct memory staging; /**< STAGING_SLOTS blocks */
 };
 
 /** Makes the device. @p copy_ops and @p digest_ops are borrowed until gpu_stop(). Ends the process when it cannot. */
@@ -39,8 +52,5 @@ void gpu_fini(struct gpu *gpu);
 
 /** Puts a new engine in the place of a lost one, all of whose jobs have completed. */
 void gpu_replace_engine(struct gpu *gpu, enum engine engine);
-
-unsigned char *gpu_block(struct gpu *gpu, size_t block);
-unsigned char *gpu_staging(struct gpu *gpu, size_t slot);
 
 #endif /* MINIGPU_GPU_H */

@@ -4,14 +4,15 @@
  *
  * Purpose. A file is cut into chunks of one block. For each chunk the driver reads the file into a staging slot, pushes a copy job
  * (staging -> device block) and a digest job (block -> SHA-256 state of the file). Chunks are numbered in the order of their submission
- * over all files; chunk n uses slot n % STAGING_SLOTS and block n % blocks, so device memory is reused round and round.
+ * over all files. Device memory is smaller than the files, so a chunk takes the place of an older one: that of one whose jobs are done
+ * if there is one, else of any, and then its copy comes after them. What is evicted need not be copied out: it is digested by then.
  *
- * Who waits for whom, all by fences:
+ * Memory (staging slots, device blocks, states of files) has a reservation each, which says who uses it:
  *
- *     copy(n)    after  the digest that last used the block                     (dependency of the job)
- *     digest(n)  after  copy(n), and the digest of the file's chunk before       (dependencies of the job)
- *     read(n)    after  the copy that last used the staging slot                 (the driver waits)
- *     retire(n)  after  digest(n)                                                (the driver waits)
+ *     copy(n)    reads its slot, moves into its block (KERNEL)       after  all that uses the block   (dependencies of the job)
+ *     digest(n)  reads its block, writes the state of its file       after  copy(n), and the digest of the file's chunk before
+ *     read(n)    the CPU writes the slot                             after  all that reads the slot   (the driver waits)
+ *     retire(n)                                                      after  digest(n)                 (the driver waits)
  *
  * Invariants.
  * H1. Running a job again changes nothing: a copy copies the same bytes again, and a digest reads one state of the file and writes the
@@ -21,9 +22,10 @@
  *     good state.
  * H3. By H2, recover() only has to wait for all that is in flight and push again what did not succeed, in the order of the chunks.
  *
- * Locking. One thread drives; run hooks touch their chunk between its push and its fence, the driver before and after.
+ * Locking. One thread drives; run hooks touch their chunk between its push and its fence, the driver before and after. It locks the
+ * memory of a chunk to push its jobs, and holds nothing when it waits.
  *
- * Not here: engines and memory (gpu.c). The bookkeeping of blocks is plain: it will be reservations.
+ * Not here: engines and memory (gpu.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +42,7 @@
 #define OPEN_FILES (2 * DIGEST_ENGINES)
 #define HASH_SIZE  32
 #define MAX_RUNS   16 /* of one job, before a file is given up */
+#define REFUSED    100000 /* of a million locks, with --faults: as if another driver had them */
 
 enum file_state { FILE_WAITING, FILE_READING, FILE_SUBMITTED, FILE_DONE, FILE_FAILED };
 
@@ -52,7 +55,7 @@ struct file {
 	uint64_t chunks; /* submitted so far */
 	enum engine engine;
 	uint32_t group;
-	struct lf_fence *last; /* finished fence of the newest digest */
+	struct lf_resv resv; /* the digests that use the states */
 	EVP_MD_CTX *states[2]; /* H1 */
 	unsigned char hash[HASH_SIZE]; /* of the last chunk's digest */
 };
@@ -63,6 +66,8 @@ struct chunk {
 	uint64_t index; /* in its file */
 	size_t size;
 	bool last; /* of its file */
+	struct block *slot; /* until it is copied */
+	struct block *block;
 	struct lf_fence *copied; /* finished fences */
 	struct lf_fence *digested;
 };
@@ -76,7 +81,8 @@ struct driver {
 	size_t printed; /* files whose line is out, or that failed */
 	struct file *open[OPEN_FILES];
 	unsigned turn;
-	struct lf_fence **block_users; /* finished fence of the digest that used the block last */
+	uint64_t evictions, busy_evictions; /* busy: its jobs were not done */
+	uint64_t transactions, rollbacks; /* of locks */
 	struct chunk *ring; /* chunks in flight are oldest .. newest - 1, at number % ring_size */
 	size_t ring_size;
 	uint64_t oldest, newest;
@@ -87,35 +93,18 @@ struct driver {
 /* A job's data. It is not in the chunk because the observer may look at it after the chunk is retired. */
 struct op {
 	struct record_job record; /* first, for the observer */
-	struct driver *driver;
 	struct chunk *chunk;
-	bool doomed; /* what it depends on had failed before it was pushed */
 };
 
 /* --- What the engines do ------------------------------------------------------------------------------------------------ */
 
-static bool op_is_doomed(const struct op *op, struct lf_job *job)
-{
-	return op->doomed || lf_job_dependency_error(job);
-}
-
-static unsigned char *chunk_block(struct driver *d, const struct chunk *c)
-{
-	return gpu_block(&d->gpu, c->number % d->gpu.block_count);
-}
-
-static unsigned char *chunk_staging(struct driver *d, const struct chunk *c)
-{
-	return gpu_staging(&d->gpu, c->number % STAGING_SLOTS);
-}
-
 static int run_copy(struct lf_job *job, void *data)
 {
-	struct op *op = data;
+	struct chunk *c = ((struct op *)data)->chunk;
 
-	if (op_is_doomed(op, job))
+	if (lf_job_dependency_error(job))
 		return -ECANCELED;
-	memcpy(chunk_block(op->driver, op->chunk), chunk_staging(op->driver, op->chunk), op->chunk->size);
+	memcpy(c->block->bytes, c->slot->bytes, c->size);
 	return 0;
 }
 
@@ -131,14 +120,13 @@ static bool finish_hash(EVP_MD_CTX *state, unsigned char *hash)
 
 static int run_digest(struct lf_job *job, void *data)
 {
-	struct op *op = data;
-	struct chunk *c = op->chunk;
+	struct chunk *c = ((struct op *)data)->chunk;
 	EVP_MD_CTX *before = c->file->states[c->index % 2];
 	EVP_MD_CTX *after = c->file->states[(c->index + 1) % 2];
 
-	if (op_is_doomed(op, job))
+	if (lf_job_dependency_error(job))
 		return -ECANCELED;
-	if (!EVP_MD_CTX_copy_ex(after, before) || !EVP_DigestUpdate(after, chunk_block(op->driver, c), c->size))
+	if (!EVP_MD_CTX_copy_ex(after, before) || !EVP_DigestUpdate(after, c->block->bytes, c->size))
 		return -EIO;
 	if (c->last && !finish_hash(after, c->file->hash))
 		return -EIO;
@@ -157,48 +145,63 @@ static const struct lf_queue_ops digest_ops = { .run = run_digest, .reset = retr
 
 /* --- Submission --------------------------------------------------------------------------------------------------------- */
 
-static void replace_fence(struct lf_fence **place, struct lf_fence *fence)
+/* What a job does with memory. */
+struct access {
+	struct lf_resv *resv; /* locked */
+	enum lf_usage usage;
+};
+
+/* Whom it has to wait for. */
+static const enum lf_usage usage_before[] = {
+	[LF_USAGE_KERNEL] = LF_USAGE_BOOKKEEP,
+	[LF_USAGE_WRITE] = LF_USAGE_READ,
+	[LF_USAGE_READ] = LF_USAGE_WRITE,
+};
+
+/* Looks before it reserves: reserving drops what has signaled, and with it the errors that H2 asks for. */
+static void depend(struct lf_job *job, const struct access *access)
 {
-	lf_fence_put(*place);
-	*place = fence;
+	struct lf_resv_cursor cursor;
+	struct lf_fence *fence;
+
+	lf_resv_cursor_begin(&cursor, access->resv, usage_before[access->usage]);
+	while ((fence = lf_resv_cursor_next(&cursor)))
+		must(lf_job_add_dependency(job, fence), "cannot add a dependency");
+	must(lf_resv_reserve(access->resv, 1), "cannot reserve a place for a fence");
 }
 
-/* A fence that has signaled already is not kept by the job, so its error is asked for here. */
-static void depend(struct lf_job *job, struct op *op, struct lf_fence *fence)
-{
-	if (!fence)
-		return;
-	must(lf_job_add_dependency(job, fence), "cannot add a dependency");
-	if (lf_fence_status(fence) < 0)
-		op->doomed = true;
-}
-
-static struct op *create_op(struct driver *d, struct chunk *c)
+static struct op *create_op(struct chunk *c)
 {
 	struct op *op = allocate(1, sizeof(*op));
 
 	*op = (struct op){
 		.record = { .group = c->file->group, .number = c->index, .flow = c->number + 1 },
-		.driver = d,
 		.chunk = c,
 	};
 	return op;
 }
 
-/* Pushes a job that runs after the fences @first and @second. @return its finished fence. */
-static struct lf_fence *push(struct driver *d, enum engine engine, struct chunk *c, struct lf_fence *first, struct lf_fence *second)
+/* Pushes a job that comes after whoever its accesses conflict with. @return its finished fence. */
+static struct lf_fence *push(struct driver *d, enum engine engine, struct chunk *c, struct access first, struct access second)
 {
-	struct op *op = create_op(d, c);
-	struct lf_job_desc desc = { .data = op, .release = free };
+	struct lf_job_desc desc = { .data = create_op(c), .release = free };
 	struct lf_fence *finished;
 	struct lf_job *job;
 
 	must(lf_job_create(d->gpu.queues[engine], &desc, &job), "cannot make a job");
-	depend(job, op, first);
-	depend(job, op, second);
+	depend(job, &first);
+	depend(job, &second);
 	must(lf_job_push(job, &finished), "cannot push a job");
+	lf_resv_add(first.resv, finished, first.usage);
+	lf_resv_add(second.resv, finished, second.usage);
 	lf_job_put(job);
 	return finished;
+}
+
+static void replace_fence(struct lf_fence **place, struct lf_fence *fence)
+{
+	lf_fence_put(*place);
+	*place = fence;
 }
 
 static bool succeeded(const struct lf_fence *fence)
@@ -209,13 +212,55 @@ static bool succeeded(const struct lf_fence *fence)
 /* Pushes what of a chunk has not succeeded yet. */
 static void submit(struct driver *d, struct chunk *c)
 {
-	struct lf_fence **user = &d->block_users[c->number % d->gpu.block_count];
+	struct lf_resv *slot = &c->slot->resv;
+	struct lf_resv *block = &c->block->resv;
+	struct lf_resv *state = &c->file->resv;
+	struct lf_exec x;
 
+	lf_exec_init(&x, NULL);
+	while (lf_exec_next(&x)) {
+		lf_exec_lock(&x, slot, 0);
+		lf_exec_lock(&x, block, 0);
+		lf_exec_lock(&x, state, 0);
+	}
+	must(lf_exec_error(&x), "cannot lock the memory of a chunk");
+	d->transactions++;
+	d->rollbacks += x.rounds - 1;
 	if (!succeeded(c->copied))
-		replace_fence(&c->copied, push(d, COPY_ENGINE, c, *user, NULL));
-	replace_fence(&c->digested, push(d, c->file->engine, c, c->copied, c->file->last));
-	replace_fence(user, lf_fence_get(c->digested));
-	replace_fence(&c->file->last, lf_fence_get(c->digested));
+		replace_fence(&c->copied,
+			push(d, COPY_ENGINE, c, (struct access){ slot, LF_USAGE_READ }, (struct access){ block, LF_USAGE_KERNEL }));
+	replace_fence(&c->digested,
+		push(d, c->file->engine, c, (struct access){ block, LF_USAGE_READ }, (struct access){ state, LF_USAGE_WRITE }));
+	lf_exec_fini(&x);
+}
+
+/* --- Memory ------------------------------------------------------------------------------------------------------------- */
+
+/* The next block that nobody uses; if there is none, just the next. */
+static struct block *take_block(struct memory *m)
+{
+	size_t taken = m->next;
+
+	for (size_t i = 0; i < m->count; i++) {
+		size_t candidate = (m->next + i) % m->count;
+
+		if (lf_resv_test_signaled(&m->blocks[candidate].resv, LF_USAGE_BOOKKEEP)) {
+			taken = candidate;
+			break;
+		}
+	}
+	m->next = (taken + 1) % m->count;
+	return &m->blocks[taken];
+}
+
+/* A place in device memory, which may still be in use: the chunk's copy will wait for that, nobody does here. */
+static struct block *evict_block(struct driver *d)
+{
+	struct block *block = take_block(&d->gpu.device);
+
+	d->evictions += d->newest >= d->gpu.device.count; /* the first ones are empty */
+	d->busy_evictions += !lf_resv_test_signaled(&block->resv, LF_USAGE_BOOKKEEP);
+	return block;
 }
 
 /* --- Failure ------------------------------------------------------------------------------------------------------------ */
@@ -241,17 +286,22 @@ static struct chunk *ring_chunk(struct driver *d, uint64_t number)
 	return &d->ring[number % d->ring_size];
 }
 
-/* Once nothing is in flight, no block and no file has to be waited for. */
-static void wait_for_idle(struct driver *d)
+/* Waits for all users of a piece of memory and forgets them, and how they ended. */
+static void settle(struct lf_resv *resv)
 {
-	for (uint64_t n = d->oldest; n < d->newest; n++) {
-		lf_fence_wait(ring_chunk(d, n)->copied, LF_DEADLINE_NEVER);
-		lf_fence_wait(ring_chunk(d, n)->digested, LF_DEADLINE_NEVER);
-	}
-	for (size_t i = 0; i < d->gpu.block_count; i++)
-		replace_fence(&d->block_users[i], NULL);
+	lf_resv_wait(resv, LF_USAGE_BOOKKEEP, LF_DEADLINE_NEVER);
+	lf_resv_fini(resv);
+	lf_resv_init(resv, NULL);
+}
+
+static void settle_all(struct driver *d)
+{
+	for (size_t i = 0; i < d->gpu.device.count; i++)
+		settle(&d->gpu.device.blocks[i].resv);
+	for (size_t i = 0; i < STAGING_SLOTS; i++)
+		settle(&d->gpu.staging.blocks[i].resv);
 	for (size_t i = 0; i < d->file_count; i++)
-		replace_fence(&d->files[i].last, NULL);
+		settle(&d->files[i].resv);
 }
 
 /* -ECANCELED only says that something before it failed (H2). */
@@ -285,9 +335,23 @@ static void judge_all(struct driver *d)
 	}
 }
 
-static void recover(struct driver *d)
+static bool anything_has_failed(struct driver *d)
 {
-	wait_for_idle(d);
+	for (uint64_t n = d->oldest; n < d->newest; n++) {
+		const struct chunk *c = ring_chunk(d, n);
+
+		if (c->file->state != FILE_FAILED && (lf_fence_status(c->copied) < 0 || lf_fence_status(c->digested) < 0))
+			return true;
+	}
+	return false;
+}
+
+/* To be called after each wait. @return whether there was something to do; then what was waited for may be in use again. */
+static bool recover(struct driver *d)
+{
+	if (!anything_has_failed(d))
+		return false;
+	settle_all(d);
 	judge_all(d);
 	for (uint64_t n = d->oldest; n < d->newest; n++) {
 		struct chunk *c = ring_chunk(d, n);
@@ -295,17 +359,7 @@ static void recover(struct driver *d)
 		if (c->file->state != FILE_FAILED && !succeeded(c->digested))
 			submit(d, c);
 	}
-}
-
-/* Waits until a step of a chunk is done; recover() puts a new fence in *@step if it has to be done again. */
-static void wait_for_step(struct driver *d, struct chunk *c, struct lf_fence **step)
-{
-	for (;;) {
-		lf_fence_wait(*step, LF_DEADLINE_NEVER);
-		if (succeeded(*step) || c->file->state == FILE_FAILED)
-			return;
-		recover(d);
-	}
+	return true;
 }
 
 /* --- Retirement --------------------------------------------------------------------------------------------------------- */
@@ -344,7 +398,9 @@ static void retire_oldest(struct driver *d)
 {
 	struct chunk *c = ring_chunk(d, d->oldest);
 
-	wait_for_step(d, c, &c->digested);
+	do
+		lf_fence_wait(c->digested, LF_DEADLINE_NEVER);
+	while (recover(d));
 	if (c->last && c->file->state != FILE_FAILED)
 		c->file->state = FILE_DONE;
 	d->bytes += c->size;
@@ -425,10 +481,10 @@ static bool file_shrank(const struct file *f)
 	return f->bytes < (uint64_t)f->size && (fstat(f->fd, &st) || st.st_size < f->size);
 }
 
-static bool read_chunk(struct driver *d, struct chunk *c)
+static bool read_chunk(struct chunk *c)
 {
 	struct file *f = c->file;
-	ssize_t size = read_fully(f->fd, chunk_staging(d, c), BLOCK_SIZE);
+	ssize_t size = read_fully(f->fd, c->slot->bytes, BLOCK_SIZE);
 
 	if (size < 0) {
 		fail_file(f, strerror(errno));
@@ -444,29 +500,32 @@ static bool read_chunk(struct driver *d, struct chunk *c)
 	return true;
 }
 
-/* The slot belongs to the copy of the chunk that used it last, until that is finished. */
-static void wait_for_staging(struct driver *d, uint64_t number)
+/* A place for the CPU to write to, so whoever reads it is waited for here. A copy that failed still needs it (H2). */
+static struct block *take_slot(struct driver *d)
 {
-	if (number >= d->oldest + STAGING_SLOTS) {
-		struct chunk *before = ring_chunk(d, number - STAGING_SLOTS);
+	struct block *slot = take_block(&d->gpu.staging);
 
-		wait_for_step(d, before, &before->copied);
-	}
+	do
+		lf_resv_wait(&slot->resv, LF_USAGE_READ, LF_DEADLINE_NEVER);
+	while (recover(d));
+	return slot;
 }
 
 static void submit_next_chunk(struct driver *d, struct file *f)
 {
+	struct block *slot;
 	struct chunk *c;
 
 	if (d->newest - d->oldest == d->ring_size)
 		retire_oldest(d);
-	wait_for_staging(d, d->newest);
+	slot = take_slot(d);
 	if (f->state != FILE_READING) /* it failed while we waited */
 		return;
 	c = ring_chunk(d, d->newest);
-	*c = (struct chunk){ .file = f, .number = d->newest, .index = f->chunks };
-	if (!read_chunk(d, c))
+	*c = (struct chunk){ .file = f, .number = d->newest, .index = f->chunks, .slot = slot };
+	if (!read_chunk(c))
 		return;
+	c->block = evict_block(d);
 	f->chunks++;
 	d->newest++;
 	submit(d, c);
@@ -486,6 +545,7 @@ static void init_file(struct driver *d, struct file *f, const char *name)
 	if (!stat(name, &st) && S_ISREG(st.st_mode))
 		d->expected += (uint64_t)st.st_size;
 	*f = (struct file){ .name = name, .fd = -1 };
+	lf_resv_init(&f->resv, NULL);
 	f->group = record_add_group(&d->record, slash && slash[1] ? slash + 1 : name);
 	f->states[0] = EVP_MD_CTX_new();
 	f->states[1] = EVP_MD_CTX_new();
@@ -497,31 +557,28 @@ static void fini_file(struct file *f)
 {
 	EVP_MD_CTX_free(f->states[0]);
 	EVP_MD_CTX_free(f->states[1]);
-	lf_fence_put(f->last);
+	lf_resv_fini(&f->resv);
 }
 
 static void driver_init(struct driver *d, const struct options *options, int count, char **names)
 {
 	*d = (struct driver){ .file_count = (size_t)count };
+	lf_ticket_class_inject(NULL, options->faults ? REFUSED : 0, (uint32_t)options->seed);
 	record_init(&d->record);
 	gpu_init(&d->gpu, options, &d->record, &copy_ops, &digest_ops);
 	d->files = allocate(d->file_count, sizeof(*d->files));
 	for (size_t i = 0; i < d->file_count; i++)
 		init_file(d, &d->files[i], names[i]);
-	d->block_users = allocate(d->gpu.block_count, sizeof(struct lf_fence *));
-	d->ring_size = d->gpu.block_count + STAGING_SLOTS;
+	d->ring_size = d->gpu.device.count + STAGING_SLOTS;
 	d->ring = allocate(d->ring_size, sizeof(*d->ring));
 }
 
 static void driver_fini(struct driver *d)
 {
-	for (size_t i = 0; i < d->gpu.block_count; i++)
-		lf_fence_put(d->block_users[i]);
 	gpu_fini(&d->gpu);
 	for (size_t i = 0; i < d->file_count; i++)
 		fini_file(&d->files[i]);
 	free(d->files);
-	free(d->block_users);
 	free(d->ring);
 	record_fini(&d->record);
 }
@@ -549,8 +606,13 @@ static void report(struct driver *d, size_t failed, int64_t took)
 	fputc('\n', stderr);
 	record_print_table(&d->record, "engine", stderr);
 	fprintf(stderr, "\n%zu of %zu files, %s through %s of device memory in %s (%s/s)\n", d->file_count - failed, d->file_count,
-		size_text(d->bytes).chars, size_text(d->gpu.block_count * BLOCK_SIZE).chars, duration_text(took).chars,
+		size_text(d->bytes).chars, size_text(d->gpu.device.count * BLOCK_SIZE).chars, duration_text(took).chars,
 		size_text((uint64_t)rate).chars);
+	fprintf(stderr,
+		"%" PRIu64 " chunks evicted from device memory, %" PRIu64
+		" of them before they were digested: the copy in their place waited for that\n",
+		d->evictions, d->busy_evictions);
+	fprintf(stderr, "%" PRIu64 " transactions of locks, rolled back %" PRIu64 " times\n", d->transactions, d->rollbacks);
 }
 
 static void draw(struct driver *d, FILE *out, int64_t took)
@@ -564,8 +626,9 @@ static void draw(struct driver *d, FILE *out, int64_t took)
 		lost += d->record.lanes[i]->lost;
 	}
 	snprintf(subtitle, sizeof(subtitle),
-		"%zu files, %s in %s, through %s of device memory; resets: %" PRIu64 ", engines lost: %" PRIu64, d->file_count,
-		size_text(d->bytes).chars, duration_text(took).chars, size_text(d->gpu.block_count * BLOCK_SIZE).chars, resets, lost);
+		"%zu files, %s in %s, through %s of device memory; evictions: %" PRIu64 ", resets: %" PRIu64 ", engines lost: %" PRIu64,
+		d->file_count, size_text(d->bytes).chars, duration_text(took).chars, size_text(d->gpu.device.count * BLOCK_SIZE).chars,
+		d->evictions, resets, lost);
 	picture_write(&d->record, &(struct picture){ "SHA-256 on an emulated GPU", subtitle, "file" }, out);
 }
 

@@ -36,7 +36,7 @@ static const char help[] =
 	"Faults, after which the result must be the same:\n"
 	"  --hang-every N        every Nth run of each engine hangs, and the engine is reset\n"
 	"  --lose-engine-at N    the first digest engine (or ring) is lost when it starts its Nth run, and replaced\n"
-	"  --faults              lost, late and reordered interrupts\n"
+	"  --faults              lost, late and reordered interrupts; of hash, locks refused as well\n"
 	"  --seed N              seed of the random faults (default 1)\n"
 	"\n"
 	"Output:\n"

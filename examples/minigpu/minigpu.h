@@ -21,7 +21,7 @@ struct options {
 	uint32_t hang_every; /**< every nth run of each engine hangs; 0 for never */
 	uint64_t lose_engine_at; /**< the first digest engine (hash) or ring (replay) is lost at this run; 0 for never */
 	uint64_t seed; /**< of the random faults */
-	bool faults; /**< a mild mix of lost, late and reordered interrupts */
+	bool faults; /**< a mild mix of lost, late and reordered interrupts, and refused locks */
 	bool strict; /**< replay: stop at the first malformed line */
 	double speed; /**< replay: 0 for a virtual clock, else how many times faster than recorded */
 	FILE *trace; /**< where the timeline goes, or NULL */

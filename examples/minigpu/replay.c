@@ -6,11 +6,13 @@
  * player walks through the record in the order of time and does three things: it pushes a job when it was submitted; it opens the job's
  * gate when it was run; it signals fences that belong to no job when they signaled. The gate is a stand-alone fence that the job depends
  * on: it stands for whatever the job waited for in the record, which the record rarely tells. Where it does (drm_sched_job_add_dep), the
- * job depends on those fences too.
+ * job depends on those fences too. All that a job depends on is merged into one fence.
  *
  *     queue:    push --gate, dependencies--> run --duration--> complete
  *                                             |                   |
  *     context:                     scheduled fence signals   finished fence signals          (signal_to with the recorded seqno)
+ *                                                                 |
+ *     chain of the context:                                  point is reached                (when all points before it are)
  *
  * A job keeps an engine busy for as long as the ring worked on it in the record, and the engine runs one job at a time, so a run begins
  * here when a ring would really begin, later than the kernel's "run", which only puts the job into the ring.
@@ -18,9 +20,10 @@
  * Time is virtual, so that a replay takes no time and repeats itself to the last event; or real (--speed).
  *
  * Checked in the replay, by fences alone:
- * V4. Every fence signals.
- * V5. When the finished fence of a job signals, its scheduled fence has, and the finished fence of the job before it in its context.
- * V6. A finished fence's time is not before that of its scheduled fence, nor that of the job before; and the job was run.
+ * V4. Every fence signals, and every point of every chain is reached.
+ * V5. When the finished fence of a job signals, its scheduled fence has, and nothing is pending in the chain up to its point.
+ * V6. A finished fence's time is not before that of its scheduled fence, nor that of any job before (its point's time is the latest of
+ *     them); and the job was run.
  *
  * A dependency on a job that is pushed later is left out (a damaged trace may hold circles), so whatever the record says the replay ends.
  *
@@ -45,7 +48,8 @@ struct player;
 struct play_context {
 	struct lf_timeline *scheduled;
 	struct lf_timeline *finished;
-	struct play_job *newest;
+	struct lf_fence *chain; /* of the finished fences: its newest link */
+	const struct ring *ring; /* of the newest job */
 	uint32_t group;
 };
 
@@ -59,13 +63,13 @@ struct play_job {
 	struct player *player;
 	const struct job *job;
 	struct play_context *context;
-	struct play_job *before; /* in its context */
 	struct lf_fence *gate; /* NULL when its run was not recorded */
-	struct lf_fence *scheduled, *finished; /* of the context */
+	struct lf_fence *dependencies; /* gate and all others, merged */
+	struct lf_fence *scheduled, *finished; /* of the context; NULL before the submission */
+	struct lf_fence *point; /* of the context's chain */
 	struct lf_fence *engine_scheduled, *engine_finished; /* of the queue */
 	struct lf_fence_cb on_scheduled, on_finished, watch;
 	struct play_job *next_lost;
-	uint64_t order; /* of submission, from 1; 0 before it */
 	bool ran; /* written by the engine, read when the queue is closed */
 };
 
@@ -96,7 +100,7 @@ struct player {
 	struct play_job *lost, **lost_end;
 	size_t violations;
 	size_t signals;
-	uint64_t submitted;
+	size_t dependencies, merged; /* fences that jobs depend on, and how many of them were left to wait for */
 };
 
 /* --- Violations --------------------------------------------------------------------------------------------------------- */
@@ -109,6 +113,19 @@ static void violation(struct player *p, const struct job *job, const char *what)
 	pthread_mutex_unlock(&p->lock);
 }
 
+static size_t count_pending(struct lf_fence *fence)
+{
+	struct lf_unwrap walk;
+	struct lf_fence *leaf;
+	size_t count = 0;
+
+	must(lf_unwrap_begin(&walk, fence, 0), "cannot look into a fence");
+	while ((leaf = lf_unwrap_next(&walk)))
+		count += !lf_fence_is_signaled(leaf);
+	lf_unwrap_end(&walk);
+	return count;
+}
+
 /* A consumer's view of V5. */
 static void watch_finished(struct lf_fence *f, struct lf_fence_cb *cb)
 {
@@ -117,7 +134,7 @@ static void watch_finished(struct lf_fence *f, struct lf_fence_cb *cb)
 	(void)f;
 	if (!lf_fence_is_signaled(pj->scheduled))
 		violation(pj->player, pj->job, "finished before it is scheduled");
-	if (pj->before && !lf_fence_is_signaled(pj->before->finished))
+	if (count_pending(pj->point))
 		violation(pj->player, pj->job, "finished before the one before it");
 }
 
@@ -251,25 +268,27 @@ static void replace_fence(struct lf_fence **place, struct lf_fence *fence)
 	*place = fence;
 }
 
-static void depend(struct lf_job *job, struct lf_fence *fence)
-{
-	if (fence)
-		must(lf_job_add_dependency(job, fence), "cannot add a dependency");
-}
-
-static void add_dependencies(struct play_job *pj, struct lf_job *job)
+static void merge_dependencies(struct play_job *pj)
 {
 	struct player *p = pj->player;
+	const struct dependency *d;
+	struct lf_fence **fences;
+	size_t count = 2;
 
-	depend(job, pj->gate);
-	if (pj->before && pj->before->job->ring != pj->job->ring) /* queues keep order; contexts that change rings have to */
-		depend(job, pj->before->finished);
-	for (const struct dependency *d = pj->job->dependencies; d; d = d->next) {
-		struct play_job *on = &p->jobs[d->on->index];
-
-		if (on->order && on->order < pj->order)
-			depend(job, d->scheduled ? on->scheduled : on->finished);
-	}
+	for (d = pj->job->dependencies; d; d = d->next)
+		count++;
+	fences = allocate(count, sizeof(struct lf_fence *));
+	fences[0] = pj->gate;
+	if (pj->context->ring != pj->job->ring) /* queues keep order; contexts that change rings have to */
+		fences[1] = pj->context->chain;
+	count = 2;
+	for (d = pj->job->dependencies; d; d = d->next)
+		fences[count++] = d->scheduled ? p->jobs[d->on->index].scheduled : p->jobs[d->on->index].finished;
+	must(lf_fence_merge(fences, count, &pj->dependencies), "cannot merge dependencies");
+	for (size_t i = 0; i < count; i++)
+		p->dependencies += fences[i] != NULL;
+	p->merged += count_pending(pj->dependencies);
+	free(fences);
 }
 
 /* Also used for a job whose engine was lost. */
@@ -281,7 +300,7 @@ static void push(struct play_job *pj)
 	struct lf_job *job;
 
 	must(lf_job_create(p->rings[pj->job->ring->index].queue, &desc, &job), "cannot make a job");
-	add_dependencies(pj, job);
+	must(lf_job_add_dependency(job, pj->dependencies), "cannot add a dependency");
 	must(lf_job_push(job, &finished), "cannot push a job");
 	replace_fence(&pj->engine_finished, finished);
 	replace_fence(&pj->engine_scheduled, lf_fence_get(lf_job_scheduled(job)));
@@ -299,16 +318,25 @@ static struct lf_fence *emit(struct lf_timeline *timeline, uint64_t seqno)
 	return fence;
 }
 
+/* The chain's newest link belongs to the context, each link to its job as well. */
+static void append_point(struct play_job *pj)
+{
+	struct play_context *pc = pj->context;
+
+	must(lf_chain_append(pc->chain, lf_fence_get(pj->finished), lf_fence_seqno(pj->finished), 0, &pj->point), "cannot append a point");
+	pc->chain = lf_fence_get(pj->point);
+}
+
 static void submit(struct player *p, size_t index)
 {
 	struct play_job *pj = &p->jobs[index];
-	struct play_job *before = pj->context->newest;
+	struct play_context *pc = pj->context;
 
-	pj->order = ++p->submitted;
-	pj->before = before;
-	pj->context->newest = pj;
-	pj->scheduled = emit(pj->context->scheduled, pj->job->seqno);
-	pj->finished = emit(pj->context->finished, pj->job->seqno);
+	merge_dependencies(pj);
+	pj->scheduled = emit(pc->scheduled, pj->job->seqno);
+	pj->finished = emit(pc->finished, pj->job->seqno);
+	append_point(pj);
+	pc->ring = pj->job->ring;
 	call_when_signaled(pj->finished, &pj->watch, watch_finished);
 	push(pj);
 }
@@ -417,7 +445,7 @@ static void play_to_the_end(struct player *p)
 		while (replace_lost_engine(p));
 	} else {
 		for (size_t i = 0; i < p->model->job_count; i++)
-			wait_for(p, p->jobs[i].finished);
+			wait_for(p, p->jobs[i].point);
 	}
 	for (size_t i = 0; i < p->model->track_count; i++) { /* the recording ended before they signaled */
 		if (p->tracks[i])
@@ -428,6 +456,17 @@ static void play_to_the_end(struct player *p)
 	progress_end();
 }
 
+static bool point_is_reached(const struct play_job *pj)
+{
+	struct lf_fence *point;
+	bool reached;
+
+	must(lf_chain_find_seqno(pj->context->chain, lf_fence_seqno(pj->finished), &point), "a point is missing");
+	reached = lf_fence_is_signaled(point);
+	lf_fence_put(point);
+	return reached;
+}
+
 /* V4 and V6, when all has come to rest. */
 static void check_job(struct player *p, const struct play_job *pj)
 {
@@ -436,11 +475,13 @@ static void check_job(struct player *p, const struct play_job *pj)
 		violation(p, pj->job, "never signaled");
 		return;
 	}
+	if (!point_is_reached(pj))
+		violation(p, pj->job, "its point of the chain is not reached");
 	if (!pj->ran && lf_fence_status(pj->finished) == 1)
 		violation(p, pj->job, "finished without a run");
 	if (lf_fence_timestamp(pj->finished) < lf_fence_timestamp(pj->scheduled))
 		violation(p, pj->job, "finished at a time before it was scheduled");
-	if (pj->before && lf_fence_timestamp(pj->finished) < lf_fence_timestamp(pj->before->finished))
+	if (lf_fence_timestamp(pj->finished) < lf_fence_timestamp(pj->point))
 		violation(p, pj->job, "finished at a time before the one before it");
 }
 
@@ -576,8 +617,10 @@ static void player_init(struct player *p, const struct options *options, struct 
 static void fini_job(struct play_job *pj)
 {
 	lf_fence_put(pj->gate);
+	lf_fence_put(pj->dependencies);
 	lf_fence_put(pj->scheduled);
 	lf_fence_put(pj->finished);
+	lf_fence_put(pj->point);
 	lf_fence_put(pj->engine_scheduled);
 	lf_fence_put(pj->engine_finished);
 }
@@ -587,6 +630,7 @@ static void player_fini(struct player *p)
 	for (size_t i = 0; i < p->model->context_count; i++) {
 		lf_timeline_put(p->contexts[i].scheduled);
 		lf_timeline_put(p->contexts[i].finished);
+		lf_fence_put(p->contexts[i].chain);
 	}
 	for (size_t i = 0; i < p->model->track_count; i++)
 		lf_timeline_put(p->tracks[i]);
@@ -709,6 +753,7 @@ static void print_report(struct player *p)
 	record_print_table(&p->record, "ring", stdout);
 	putchar('\n');
 	print_incomplete(m);
+	printf("jobs depend on %zu fences, of which merging leaves %zu\n", p->dependencies, p->merged);
 }
 
 static void draw(struct player *p, FILE *out)

@@ -64,8 +64,8 @@ LF_API int lf_array_prepare(size_t count, struct lf_array_room **ret_room) LF_MU
  * @param fences like there
  * @param count at most what the room was prepared for
  * @param flags like there
- * @return a new reference. NULL (reported) if lf_array_create() would have said -EINVAL or the room is too small: then room and members are
- * still the caller's.
+ * @return a new reference. NULL (reported) if lf_array_create() would have said -EINVAL or the room is too small, or, silently, in
+ * a poisoned child: then room and members are still the caller's.
  */
 LF_API struct lf_fence *lf_array_commit(struct lf_array_room *room, struct lf_fence *const *fences, size_t count, unsigned flags);
 

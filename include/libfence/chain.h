@@ -8,9 +8,12 @@
  * timeline semaphore whose points come from different queues; for fences that have nothing to do with each other there is the array
  * (<libfence/array.h>).
  *
+ * A link is signaled by whoever signals the last of what it stands for. So inside a callback of its fence it may still be pending, also when
+ * all before it is being signaled on another thread.
+ *
  * All links of a chain share a context of their own and are ordered: lf_fence_is_later(), reservations and merging treat a newer link as
  * standing for the older ones. Links let go of the link before them and of their fence as those are signaled, whether or not anybody looks:
- * a chain that nobody waits for holds what is pending and no more. Like an array, a link arms nothing before somebody waits for it.
+ * a chain that nobody waits for holds memory in proportion to what is pending. Like an array, a link arms nothing before somebody waits for it.
  */
 #ifndef LIBFENCE_CHAIN_H
 #define LIBFENCE_CHAIN_H
@@ -67,8 +70,8 @@ LF_API int lf_chain_prepare(struct lf_chain_room **ret_room) LF_MUST_CHECK;
  * @param fence like there
  * @param seqno like there
  * @param flags like there
- * @return a new reference. NULL (reported) if lf_chain_append() would have said -EINVAL: then room, @p prev and @p fence are still the
- * caller's.
+ * @return a new reference. NULL (reported) if lf_chain_append() would have said -EINVAL, or, silently, in a poisoned child: then
+ * room, @p prev and @p fence are still the caller's.
  */
 LF_API struct lf_fence *lf_chain_commit(struct lf_chain_room *room, struct lf_fence *prev, struct lf_fence *fence, uint64_t seqno,
 	unsigned flags);

@@ -20,7 +20,8 @@ struct lf_notice;
 /**
  * Called when a notice fires.
  *
- * @param notice the one that was armed; it may be armed again here, ended (lf_notice_fini()) and then freed
+ * @param notice the one that was armed; it may be armed again here, ended (lf_notice_fini()) and then freed. A cancel that comes after it was
+ * armed again asks for that arming, and does not wait for the rest of this call.
  *
  * @par Context
  * Like a fence's callback (lf_fence_cb_fn), on the thread that signaled the last fence.

@@ -10,9 +10,12 @@
  * reserve can fail, add cannot. Readers take no lock: each query is answered from one *snapshot* of the list, taken at its call; it
  * never waits for a writer, never starts again, and takes no reference in order to look.
  *
+ * The list says what is pending, not what went wrong: a fence that completed, with or without error, is dropped by the next reserve. Who must
+ * know of errors looks first, and reserves then.
+ *
  * What a reader may rely on inside a read section: each fence that it finds stays the same live object until the section ends; its
  * identity is immutable and it becomes signaled once. It may be asked and described. To keep it longer, take lf_fence_tryget(), which
- * fails only for a fence that is signaled.
+ * fails only for a fence that nobody can be waiting for any more: it is signaled, or was dropped by everybody, and will be in a moment.
  *
  * Who must exclude whom:
  *
@@ -36,6 +39,17 @@ enum lf_usage {
 	LF_USAGE_READ = 2, /**< somebody reads: writers wait */
 	LF_USAGE_BOOKKEEP = 3, /**< nobody waits but who frees or moves the memory */
 };
+
+/**
+ * Whom to wait for.
+ *
+ * @param write whether the memory will be written
+ * @return the usage to query: who reads waits for writers, who writes waits for readers too.
+ */
+static inline enum lf_usage lf_usage_to_wait_for(bool write)
+{
+	return write ? LF_USAGE_READ : LF_USAGE_WRITE;
+}
 
 /** A lock that tickets can be used on (<libfence/ticket.h>). */
 struct lf_ww_lock {
@@ -151,6 +165,9 @@ LF_API bool lf_resv_is_held(const struct lf_resv *resv);
  *
  * @param resv locked by the caller
  * @param n 0 does nothing
+ *
+ * @par Context
+ * Like lf_fence_create().
  * @return 0; -ENOMEM: nothing changed, earlier reservations included; -EOVERFLOW: more than 2^31 slots; -EINVAL (reported): not locked by
  * the caller; -EOWNERDEAD in a poisoned child.
  */
@@ -308,7 +325,8 @@ LF_API void lf_resv_cursor_begin(struct lf_resv_cursor *cursor, const struct lf_
  * The next fence of a walk, pending or signaled.
  *
  * @param cursor begun
- * @return borrowed for as long as what the walk was begun under: the lock, the read section or the snapshot; NULL behind the last.
+ * @return borrowed for as long as what the walk was begun under: the read section, the snapshot, or the lock (there until the holder's next
+ * reserve or replace); NULL behind the last.
  */
 static inline struct lf_fence *lf_resv_cursor_next(struct lf_resv_cursor *cursor)
 {

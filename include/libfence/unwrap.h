@@ -62,7 +62,7 @@ LF_API void lf_unwrap_end(struct lf_unwrap *walk);
  *
  * Of an ordered timeline only the newest leaf is taken, since it stands for the older ones; of what is not ordered everything, each fence
  * once. Chains are dissolved into what is pending of them. *Any* arrays are taken as they are. What has completed already is not
- * held, but remembered: the result carries its error (the first in order) and its timestamp.
+ * held, but remembered: the result carries its error (the first in order) and, unless it is a leaf, its timestamp.
  *
  * @param fences @p count of them, borrowed for the call; NULL entries are left out
  * @param count may be 0

@@ -32,6 +32,7 @@ struct library_thread {
 	bool telling; /* a first phase is below us on the stack, which does the others */
 	bool ending; /* this thread is ending a container, and will do the others */
 	unsigned held; /* reservations that it holds, while LF_VALIDATE_WAITS looks */
+	const void *ticket; /* a ticket of this thread that holds something, most likely the last one, or NULL; compared, not followed */
 	struct lf_fence *current; /* whose user callback this thread is inside, or NULL */
 	bool dispatching; /* a dispatch loop is below us on the stack */
 	bool reclaiming; /* this thread is the reclaimer, or does its work */

@@ -67,7 +67,7 @@ struct lf_fence *array_make(struct lf_array_room *room, struct lf_fence *const *
 	container_init(c, FENCE_ARRAY, 0, 0, count);
 	c->error = error;
 	c->time = time;
-	if ((flags & LF_ARRAY_ANY) && count > 1) {
+	if (flags & LF_ARRAY_ANY) {
 		c->any = true;
 		c->enough = count - 1;
 	}
@@ -106,7 +106,7 @@ struct lf_fence *lf_array_commit(struct lf_array_room *room, struct lf_fence *co
 		misuse(0, "lf_array_commit: there is no room for %zu members", count);
 		return NULL;
 	}
-	if (!check_arguments(fences, count, flags, __func__))
+	if (library_poisoned() || !check_arguments(fences, count, flags, __func__))
 		return NULL;
 	return array_make(room, fences, (uint32_t)count, flags, 0, count ? INT64_MIN : 0);
 }

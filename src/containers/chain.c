@@ -22,7 +22,8 @@
  *     link that is kept by a pending one, at most one each, since it has itself no jump any more.
  * H3. Links of one context follow each other: a link is followed by one link of its own context at most. So of two links of one context
  *     the later implies the earlier.
- * H4. Who finds prev or jump NULL at a link that has one by its seqnos knows that all it led to is signaled.
+ * H4. Who finds prev or jump NULL at a link that has one by its seqnos knows that all it led to is signaled. (But for a pending link that
+ *     was put for the last time with callbacks, which is reported and completes it with -EDEADLK: it lets go of what is pending.)
  *
  * Locking: `followed` is protected by the link's fence lock. Finding takes none: it is in one read section, and each link that it comes to
  * was found in a place of another link that was not let go (C6).
@@ -44,7 +45,7 @@ struct link {
 	uint64_t prev_seqno; /* immutable; 0 for none */
 	uint64_t jump_seqno; /* immutable; 0 for none */
 	lf_atomic_ptr jump; /* RCU: struct link *, with a reference (H2); NULL: follow prev */
-	uint32_t depth, jump_depth; /* immutable; depth counts from 1, saturating */
+	uint32_t depth, jump_depth; /* immutable; depth counts from 0 and may wrap: differences count */
 	bool followed; /* protected by the fence's lock: another link of this context was appended (H3) */
 	struct container c;
 };
@@ -84,10 +85,19 @@ static void drop_jump(struct link *link)
 	lf_fence_put(&jump->c.fence);
 }
 
+/* A link that misuse has completed before its time stands for nothing that comes before it: what follows it is of another context (H3). */
 static void settle(struct lf_fence *f)
 {
+	struct link *link = to_link(f);
+	uintptr_t word;
+
+	if (link->c.missing) {
+		word = fence_lock(f);
+		link->followed = true;
+		fence_unlock(f, word);
+	}
 	container_settle(f);
-	drop_jump(to_link(f));
+	drop_jump(link);
 }
 
 static void end_link(struct lf_fence *f)
@@ -113,6 +123,7 @@ __attribute__((constructor)) static void register_class(void)
 
 int lf_chain_prepare(struct lf_chain_room **ret_room)
 {
+	struct lf_chain_room *room;
 	int ret = library_enter();
 
 	if (ret)
@@ -120,8 +131,11 @@ int lf_chain_prepare(struct lf_chain_room **ret_room)
 	if (!ret_room)
 		return misuse(-EINVAL, "lf_chain_prepare: nowhere to put the room");
 	reclaim_throttle();
-	*ret_room = mem_alloc(sizeof(struct link) + MEMBERS * sizeof(struct member));
-	return *ret_room ? 0 : -ENOMEM;
+	room = mem_alloc(sizeof(*room) + MEMBERS * sizeof(struct member));
+	if (!room)
+		return -ENOMEM;
+	*ret_room = room;
+	return 0;
 }
 
 void lf_chain_cancel(struct lf_chain_room *room)
@@ -242,7 +256,9 @@ struct lf_fence *lf_chain_commit(struct lf_chain_room *room, struct lf_fence *pr
 		misuse(0, "lf_chain_commit: there is no room");
 		return NULL;
 	}
-	return check_arguments(prev, fence, seqno, flags, __func__) ? append(room, prev, fence, seqno) : NULL;
+	if (library_poisoned() || !check_arguments(prev, fence, seqno, flags, __func__))
+		return NULL;
+	return append(room, prev, fence, seqno);
 }
 
 int lf_chain_append(struct lf_fence *prev, struct lf_fence *fence, uint64_t seqno, unsigned flags, struct lf_fence **ret_link)

@@ -98,10 +98,10 @@ static void member_signaled(struct lf_fence *f, struct lf_fence_cb *cb, struct f
 	struct lf_fence *container = &m->owner->fence;
 	bool completed = count(m->owner, m, f);
 
-	/* order: container-member (release): who finds it gone sees it counted, and we do not come back (C5) */
-	ptr_store(&m->fence, 0, PLANT_ORDER(71, memory_order_relaxed, memory_order_release));
 	if (completed)
 		fence_dispatch_next(container);
+	/* order: container-member (release): who finds it gone sees it counted, and we do not come back (C5) */
+	ptr_store(&m->fence, 0, PLANT_ORDER(71, memory_order_relaxed, memory_order_release));
 	after->put = true;
 }
 
@@ -115,6 +115,7 @@ void container_init(struct container *c, enum fence_kind kind, uint32_t flags, s
 	c->making = false;
 	c->any = false;
 	c->first_counts = false;
+	c->claimed = false;
 	c->missing = count;
 	c->enough = 0;
 	c->count = count;
@@ -198,19 +199,42 @@ void container_validate(const struct lf_fence *f, const char *function)
 
 /* --- Enabling ------------------------------------------------------------------------------------------------------------ */
 
-/* Returns whether the caller is the one to enable it. */
-static bool begin_enable(struct container *c)
+/*
+ * Enabling a container enables what hangs on it, in a list and not by recursion. The hooks that run then take as long as they like, and may
+ * themselves wait for a container that comes later in the list. So it says ENABLED only when all of the list is done; until then it is
+ * `claimed`, and who comes to it meanwhile enables its leaves for himself: a leaf's hook runs once in any case.
+ */
+enum claim { CLAIM_OURS, CLAIM_OTHERS, CLAIM_NOT_NEEDED };
+
+static enum claim claim(struct container *c)
 {
-	uint32_t state = fence_state(&c->fence);
+	enum claim result = CLAIM_OURS;
 	uintptr_t word;
 
-	if (state & FENCE_ENABLED)
-		return false;
+	if (fence_state(&c->fence) & FENCE_ENABLED)
+		return CLAIM_NOT_NEEDED;
 	word = fence_lock(&c->fence);
-	state = fence_state(&c->fence);
-	fence_set_state(&c->fence, state | FENCE_ENABLED);
+	if ((word & FENCE_SIGNALED) || (fence_state(&c->fence) & FENCE_ENABLED))
+		result = CLAIM_NOT_NEEDED;
+	else if (c->claimed)
+		result = CLAIM_OTHERS;
+	c->claimed = true;
 	fence_unlock(&c->fence, word);
-	return !(state & FENCE_ENABLED) && !(word & FENCE_SIGNALED);
+	return result;
+}
+
+static void set_enabled(struct container *c)
+{
+	uintptr_t word = fence_lock(&c->fence);
+
+	fence_set_state(&c->fence, fence_state(&c->fence) | FENCE_ENABLED);
+	fence_unlock(&c->fence, word);
+}
+
+static void enable_leaf(struct lf_fence *leaf, void *unused)
+{
+	(void)unused;
+	fence_enable(leaf);
 }
 
 /* A reference on a member that there is something to enable of; a look, and no reference, when there is not. */
@@ -226,35 +250,55 @@ static struct lf_fence *get_to_enable(const struct member *m)
 	return f;
 }
 
-/* Containers among the members go to the front of @todo, with the reference. */
+/* Returns whether @f went to the front of @todo, with the reference. */
+static bool enable_member(struct lf_fence *f, struct container **todo)
+{
+	struct container *c = to_container(f);
+
+	if (!fence_class(f)) {
+		fence_enable(f);
+		return false;
+	}
+	switch (claim(c)) {
+	case CLAIM_OURS:
+		c->next = *todo;
+		*todo = c;
+		return true;
+	case CLAIM_OTHERS:
+		container_for_each_leaf(f, enable_leaf, NULL);
+		return false;
+	case CLAIM_NOT_NEEDED:
+		break;
+	}
+	return false;
+}
+
+/* Containers among the members go to the front of @todo. */
 static void enable_members(struct container *c, struct container **todo)
 {
-	for (uint32_t i = 0; i < c->count; i++) {
+	for (uint32_t i = 0; i < c->count && !library_poisoned(); i++) {
 		struct lf_fence *f = get_to_enable(&c->members[i]);
 
-		if (!f)
-			continue;
-		if (fence_class(f) && begin_enable(to_container(f))) {
-			to_container(f)->next = *todo;
-			*todo = to_container(f);
-			continue;
-		}
-		if (!fence_class(f))
-			fence_enable(f);
-		lf_fence_put(f);
+		if (f && !enable_member(f, todo))
+			lf_fence_put(f);
 	}
 }
 
 void container_enable(struct lf_fence *f)
 {
-	struct container *c = to_container(f), *todo = NULL;
+	struct container *todo = NULL, *done = NULL, *c;
 
-	if (!begin_enable(c))
-		return;
-	enable_members(c, &todo);
-	while ((c = todo) != NULL) {
+	if (!enable_member(lf_fence_get(f), &todo))
+		lf_fence_put(f);
+	while ((c = todo) != NULL && !library_poisoned()) { /* a hook may have forked, and this be the child */
 		todo = c->next;
+		c->next = done;
+		done = c;
 		enable_members(c, &todo);
+	}
+	while ((c = done) != NULL && !library_poisoned()) {
+		done = c->next;
+		set_enabled(c);
 		lf_fence_put(&c->fence);
 	}
 }
@@ -279,7 +323,8 @@ static void release_places(struct member *places, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		if (!removed[i])
 			continue;
-		ptr_store(&places[i].fence, 0, memory_order_relaxed); /* relaxed: readers may see it a little longer; it is what it was (C6) */
+		/* order: container-member (release): as in member_signaled(), though nothing was counted. Readers may see it a little longer (C6). */
+		ptr_store(&places[i].fence, 0, memory_order_release);
 		lf_fence_put(removed[i]);
 	}
 }

@@ -5,11 +5,12 @@
  * Purpose: one depth-first walk over any graph of containers, which cursor, merging, polling and deadline hints are plain loops over.
  *
  * Invariants:
- * U1. Each entry of the stack and each leaf that was found owns a reference.
+ * U1. Each entry of the stack and each leaf that was found owns a reference. An entry of the stack is a fence to come to, or, tagged, a
+ *     container whose result is to be taken: in the order of the chain, so behind what comes before the link.
  * U2. `seen` holds the addresses of the containers that were opened and of the leaves that were found. All of a graph is older than its root,
  *     so no address in it is that of another fence that was freed meanwhile.
  * U3. What completed before the walk came to it is in the result of the container that let it go (container_result()), which is read after
- *     its places were; or the walk met it, and took its result itself. Only merging asks for it.
+ *     its places were; or the walk met it, and took its result itself. Only merging wants to know.
  *
  * Time and memory are in proportion to the links between the fences. No recursion.
  */
@@ -55,10 +56,23 @@ static bool push(struct list *list, struct lf_fence *f)
 	return true;
 }
 
+/* The tag of an entry whose result is to be taken (U1). */
+#define RESULT ((uintptr_t)1)
+
+static struct lf_fence *tagged(struct lf_fence *f)
+{
+	return (struct lf_fence *)((uintptr_t)f | RESULT);
+}
+
+static struct lf_fence *untagged(struct lf_fence *f)
+{
+	return (struct lf_fence *)((uintptr_t)f & ~RESULT);
+}
+
 static void put_all(struct list *list)
 {
 	for (size_t i = 0; i < list->count; i++)
-		lf_fence_put(list->fences[i]);
+		lf_fence_put(untagged(list->fences[i]));
 	mem_free(list->fences);
 	*list = (struct list){ 0 };
 }
@@ -150,16 +164,25 @@ static void note_signaled(struct walk *w, const struct lf_fence *f)
 	note_result(w, status < 0 ? status : 0, f->timestamp);
 }
 
-/* How many members are taken in one read section. */
-enum { OPEN_BATCH = 64 };
-
-/* Puts the members of a container on the stack, the first on top. */
-static bool open_container(struct walk *w, struct container *c)
+static void take_result(struct walk *w, struct container *c)
 {
 	int error;
 	int64_t time;
 
-	if (!list_make_room(&w->stack, c->count) || !set_make_room(&w->seen, w->seen.count + c->count))
+	container_result(c, &error, &time);
+	note_result(w, error, time);
+}
+
+/* How many members are taken in one read section. */
+enum { OPEN_BATCH = 64 };
+
+/* Puts the members of a container on the stack, the first on top, and the container itself for its result, with the walk's reference. */
+static bool open_container(struct walk *w, struct container *c)
+{
+	struct list *stack = &w->stack;
+	uint32_t result_at = c->first_counts ? 1 : 0;
+
+	if (!list_make_room(stack, (size_t)c->count + 1) || !set_make_room(&w->seen, w->seen.count + c->count))
 		return false;
 	for (uint32_t i = c->count; i > 0;) {
 		uint32_t last = i > OPEN_BATCH ? i - OPEN_BATCH : 0;
@@ -169,38 +192,45 @@ static bool open_container(struct walk *w, struct container *c)
 			struct lf_fence *f = container_tryget(&c->members[--i]);
 
 			if (f)
-				w->stack.fences[w->stack.count++] = f;
+				stack->fences[stack->count++] = f;
+			if (i == result_at)
+				stack->fences[stack->count++] = tagged(&c->fence); /* the walk's reference moves here */
 		}
 		rcu_end();
 	}
-	container_result(c, &error, &time);
-	note_result(w, error, time);
 	return true;
 }
 
-/* Comes to a fence, and puts the walk's reference on it, unless it is a leaf. Returns false when there is no memory. */
+/* Whether a fence was not come to before; enters it. -ENOMEM when there is no memory. */
+static int enter(struct walk *w, const struct lf_fence *f)
+{
+	struct set_entry *e = set_enter(&w->seen, (uintptr_t)f);
+	bool first;
+
+	if (!e)
+		return -ENOMEM;
+	first = e->value == SIZE_MAX;
+	e->value = 0;
+	return first;
+}
+
+/* Comes to a fence, whose reference moves to where it belongs or is put. Returns false when there is no memory. */
 static bool visit(struct walk *w, struct lf_fence *f, bool root)
 {
 	bool leaf = !fence_class(f) || ((w->flags & LF_UNWRAP_KEEP_ANY) && is_any_array(f));
-	struct set_entry *e;
+	bool signaled = fence_word(f) & FENCE_SIGNALED;
 	bool ok = true;
+	int first = 0;
 
-	if (fence_word(f) & FENCE_SIGNALED) {
+	if (signaled)
 		note_signaled(w, f);
-		if (!root || !leaf) {
-			lf_fence_put(f);
-			return true;
-		}
-	}
-	e = set_enter(&w->seen, (uintptr_t)f);
-	if (e && e->value == SIZE_MAX) {
-		e->value = 0;
-		if (leaf && push(&w->leaves, f))
-			return true;
-		ok = !leaf && open_container(w, to_container(f));
-	}
-	lf_fence_put(f);
-	return e && ok;
+	if (!signaled || (root && leaf))
+		first = enter(w, f);
+	if (first > 0)
+		ok = leaf ? push(&w->leaves, f) : open_container(w, to_container(f));
+	if (first <= 0 || !ok)
+		lf_fence_put(f);
+	return ok && first >= 0;
 }
 
 static void walk_end(struct walk *w)
@@ -216,8 +246,16 @@ static int walk_root(struct walk *w, struct lf_fence *root, bool keep_signaled)
 {
 	bool ok = visit(w, lf_fence_get(root), keep_signaled);
 
-	while (ok && w->stack.count)
-		ok = visit(w, w->stack.fences[--w->stack.count], false);
+	while (ok && w->stack.count) {
+		struct lf_fence *f = w->stack.fences[--w->stack.count];
+
+		if ((uintptr_t)f & RESULT) {
+			take_result(w, to_container(untagged(f)));
+			lf_fence_put(untagged(f));
+		} else {
+			ok = visit(w, f, false);
+		}
+	}
 	if (ok)
 		return 0;
 	walk_end(w);
@@ -319,7 +357,7 @@ static int make(struct walk *w, struct lf_fence **ret_fence)
 	int ret;
 
 	if (!w->leaves.count) {
-		if (w->completed && (w->error || w->time > 0))
+		if (w->completed && (w->error || w->time != 0))
 			return lf_fence_create_signaled(w->error, w->time, ret_fence);
 		*ret_fence = lf_fence_stub();
 		return 0;

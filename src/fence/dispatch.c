@@ -422,6 +422,8 @@ int lf_fence_add_callback(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_c
 		return misuse(-EALREADY, "lf_fence_add_callback: node %p is on fence %p already", (void *)cb, (void *)cb_fence(cb));
 	if (fence_origin(f))
 		fence_enable(f);
+	if (library_poisoned())
+		return -EOWNERDEAD; /* the hook forked, and this is the child */
 	return fence_add_user(f, cb, func);
 }
 

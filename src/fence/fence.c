@@ -289,6 +289,8 @@ static bool complete(struct lf_fence *f, int error, int64_t timestamp)
 		return false;
 	}
 	word = fence_finish(f, word, error, timestamp, &none);
+	if (fence_class(f))
+		word &= ~FENCE_DRAINED; /* it must be settled */
 	if (word & FENCE_DRAINED)
 		fence_unlock(f, word);
 	else

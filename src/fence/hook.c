@@ -122,6 +122,8 @@ void fence_enable(struct lf_fence *f)
 	struct hook_frame frame;
 	int said;
 
+	if (library_poisoned())
+		return; /* the child of a hook that forked comes here */
 	if (class) {
 		class->enable(f);
 		return;

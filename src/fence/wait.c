@@ -75,6 +75,8 @@ static int wait_pending(struct lf_fence *f, int64_t deadline)
 		return ret;
 	if (fence_origin(f))
 		fence_enable(f);
+	if (library_poisoned())
+		return -EOWNERDEAD; /* the hook forked, and this is the child */
 	if (fence_add_internal(f, &slot.cb, count_down) != 0)
 		return 0;
 	if (sleep_until_satisfied(&waiter, deadline))
@@ -135,6 +137,8 @@ static size_t add_nodes(const struct lf_wait_many *wait, struct waiter *waiter)
 		slot->waiter = waiter;
 		if (fence_origin(wait->fences[i]))
 			fence_enable(wait->fences[i]);
+		if (library_poisoned())
+			break;
 		if (fence_add_internal(wait->fences[i], &slot->cb, count_down) != 0) {
 			slot->waiter = NULL;
 			u32_fetch_sub(&waiter->missing, 1, memory_order_relaxed); /* relaxed: our own word, and the refusal was an acquire */
@@ -161,6 +165,8 @@ static int wait_many_pending(const struct lf_wait_many *wait)
 	if (ret)
 		return ret;
 	used = add_nodes(wait, &waiter);
+	if (library_poisoned())
+		return -EOWNERDEAD; /* a hook forked, and this is the child */
 	sleep_until_satisfied(&waiter, wait->deadline);
 	take_nodes_back(wait, used);
 	return satisfied(&waiter, &missing) ? 0 : -ETIME;

@@ -29,8 +29,8 @@
  * N4. The node is a user's callback, since fn is: it runs in the second phase of dispatch, with nothing held. Whether fn runs is what the
  *     fence says of its node.
  *
- * Locking: the notice's spinlock, held for a few instructions; a fence's lock may be taken under it, nothing else. No lock of the
- * reservation: arming takes a snapshot.
+ * Locking: the notice's spinlock, held while the next pending fence is looked for; a fence's lock may be taken under it, nothing else. Only
+ * who cancels, or asks to arm twice, ever waits for it. No lock of the reservation: arming takes a snapshot.
  *
  * Ordering: by the locks.
  *

@@ -43,8 +43,8 @@
 #include "resv/block.h"
 #include "resv/ww.h"
 
-/* How many slots a short list gets when it is busy. */
-enum { BUSY_MAX = 32 };
+/* Free slots, at least, of a block that follows another: what making one costs is spread over so many adds. */
+enum { BUSY_ROOM = 24 };
 
 _Static_assert(LF_USAGE_BOOKKEEP <= 3 && _Alignof(struct lf_fence) >= 4, "a usage fits below a fence's address");
 
@@ -247,16 +247,17 @@ static int grow_spares(struct lf_resv *resv, uint32_t capacity)
 
 /*
  * The capacity for @kept fences and room for @room more. At least as many free slots as kept ones: so between two compactions there are
- * as many adds as a compaction has fences to copy. A list that is compacted again and again, though short, gets more room, up to a limit:
- * then a compaction is rare, and what it costs does not count.
+ * as many adds as a compaction has fences to copy. The first block is small, since most lists are; one that was full once will be again.
  */
-static uint32_t capacity_for(const struct block *old, uint64_t kept, uint64_t room)
+static uint32_t capacity_for(uint64_t kept, uint64_t room, bool first)
 {
-	uint64_t wanted = kept + (room > kept ? room : kept), capacity = BLOCK_MIN;
+	uint64_t capacity = BLOCK_MIN;
 
-	if (old && wanted < BUSY_MAX && wanted < 2 * (uint64_t)old->capacity)
-		wanted = 2 * (uint64_t)old->capacity < BUSY_MAX ? 2 * old->capacity : BUSY_MAX;
-	while (capacity < wanted && capacity < BLOCK_MAX)
+	if (room < kept)
+		room = kept;
+	if (room < BUSY_ROOM && !first)
+		room = BUSY_ROOM;
+	while (capacity < kept + room && capacity < BLOCK_MAX)
 		capacity *= 2;
 	return (uint32_t)capacity;
 }
@@ -271,7 +272,7 @@ static int make_room(struct lf_resv *resv, uint64_t room)
 	if (kept + room > BLOCK_MAX)
 		return -EOVERFLOW;
 	reclaim_throttle();
-	b = block_create(capacity_for(old, kept, room));
+	b = block_create(capacity_for(kept, room, !old));
 	if (!b)
 		return -ENOMEM;
 	if (grow_spares(resv, b->capacity) != 0) {

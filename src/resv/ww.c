@@ -31,7 +31,7 @@
  * W5. A ticket that holds nothing and does not wait has the word 0. So a wound ends with the roll-back that it asked for.
  * W6. A ticket that holds something, and waits for the lock of another ticket, is older than that one (wait-die), or it is younger or
  *     that one is WOUNDED (wound-wait).
- * W7. ww_recent is NULL, or a ticket of this thread that holds something.
+ * W7. library_thread.ticket is NULL, or a ticket of this thread that holds something.
  *
  * No deadlock: in a circle of tickets that wait for each other each holds something. Under wait-die each would be older than the next (W6).
  * Under wound-wait one at least is older than the next; that next one is WOUNDED, and so does not wait. W6 holds from the beginning of
@@ -71,7 +71,6 @@
  */
 enum { LOOKS = 40 };
 
-__thread struct lf_ticket *ww_recent;
 lf_atomic_u32 ww_injecting;
 
 static struct lf_ticket_class default_class = LF_TICKET_CLASS_INIT(LF_WAIT_DIE);
@@ -461,7 +460,7 @@ int ww_trylock(struct lf_ww_lock *l, struct lf_ticket *ticket, const char *funct
 
 /* --- Holding ------------------------------------------------------------------------------------------------------------- */
 
-bool ww_is_held_by_ticket(const struct lf_ww_lock *l, const struct library_thread *me)
+bool ww_is_held_by_ticket(const struct lf_ww_lock *l, struct library_thread *me)
 {
 	struct lf_ww_lock *lock = (struct lf_ww_lock *)l; /* it says the same afterwards */
 	uintptr_t word;
@@ -474,7 +473,7 @@ bool ww_is_held_by_ticket(const struct lf_ww_lock *l, const struct library_threa
 	word = take_or_stop(lock, 0);
 	mine = word && thread_of(word) == me;
 	if (mine)
-		ww_recent = ww_owner_ticket(word);
+		me->ticket = ww_owner_ticket(word);
 	port_spin_unlock(spin_of(lock));
 	return mine;
 }

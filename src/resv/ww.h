@@ -22,9 +22,6 @@
 
 _Static_assert(_Alignof(struct lf_ticket) >= 4 && _Alignof(struct library_thread) >= 4, "two bits of their addresses hold flags");
 
-/* A ticket of this thread that holds something, most likely the one that it locked with last, or NULL. Compared, not followed. */
-extern __thread LF_INTERNAL struct lf_ticket *ww_recent;
-
 /* How many classes inject. Apart from the classes, whose line every new ticket writes to. */
 extern LF_INTERNAL lf_atomic_u32 ww_injecting;
 
@@ -51,7 +48,7 @@ static inline void ww_note_held(struct library_thread *me, int change)
 static inline void ww_acquired(struct lf_ticket *ticket, struct library_thread *me)
 {
 	if (ticket && ticket->held++ == 0)
-		ww_recent = ticket;
+		me->ticket = ticket;
 	ww_note_held(me, +1);
 }
 
@@ -64,8 +61,8 @@ static inline void ww_released(struct lf_ticket *ticket, struct library_thread *
 	ticket->wanted = NULL;
 	if (!PLANTED(56))
 		u32_store(&ticket->word, 0, memory_order_relaxed); /* relaxed: it holds nothing, so it is nobody's but its thread's */
-	if (ww_recent == ticket)
-		ww_recent = NULL;
+	if (me->ticket == ticket)
+		me->ticket = NULL;
 }
 
 /* --- Lock -------------------------------------------------------------------------------------------------------------------- */
@@ -113,18 +110,18 @@ int ww_trylock(struct lf_ww_lock *l, struct lf_ticket *ticket, const char *funct
 
 /* --- Holding ----------------------------------------------------------------------------------------------------------------- */
 
-bool ww_is_held_by_ticket(const struct lf_ww_lock *l, const struct library_thread *me);
+bool ww_is_held_by_ticket(const struct lf_ww_lock *l, struct library_thread *me);
 
 /* By this thread, with a ticket or without. */
 static inline bool ww_is_held(const struct lf_ww_lock *l)
 {
-	const struct library_thread *me = this_thread();
+	struct library_thread *me = this_thread();
 	/* relaxed: a word with this thread or a ticket of it was put there by it, or for it before it was told */
 	uintptr_t word = ptr_load(&l->owner, memory_order_relaxed) & ~WW_WAITERS;
 
 	if (!(word & WW_TICKET))
 		return word == (uintptr_t)me;
-	return likely(ww_owner_ticket(word) == ww_recent) || ww_is_held_by_ticket(l, me);
+	return likely(ww_owner_ticket(word) == me->ticket) || ww_is_held_by_ticket(l, me);
 }
 
 /* By anybody. */

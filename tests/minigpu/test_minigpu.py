@@ -25,7 +25,11 @@ minigpu = ""
 
 
 def run(*args, **kwargs):
-    return subprocess.run([minigpu, *map(str, args)], capture_output=True, timeout=PATIENCE, **kwargs)
+    """Runs it with the library's validators: whatever the library has to say is a mistake."""
+    env = {**os.environ, "LF_VALIDATE": "all"}
+    result = subprocess.run([minigpu, *map(str, args)], capture_output=True, timeout=PATIENCE, env=env, **kwargs)
+    assert b"libfence: " not in result.stderr, result.stderr.decode()
+    return result
 
 
 def sha256sum(*paths):
@@ -71,6 +75,17 @@ def table_row(text, name):
     return dict(zip(("jobs", "fences", "runs", "failed", "resets", "lost"), map(int, row.groups())))
 
 
+def evictions(text):
+    """How many chunks were evicted, and how many of those while they were in use."""
+    line = re.search(r"^(\d+) chunks evicted from device memory, (\d+) of them before", text, re.M)
+    assert line, text
+    return tuple(map(int, line.groups()))
+
+
+def rollbacks(text):
+    return int(re.search(r"^\d+ transactions of locks, rolled back (\d+) times$", text, re.M).group(1))
+
+
 def counts(text, name):
     """The two numbers (record, replay) of a row of the report of a replay."""
     row = re.search(rf"^{name} +(\d+) +(\d+)$", text, re.M)
@@ -92,6 +107,17 @@ class Hash(Base):
 
     def test_one_block_of_device_memory_serves_many_files(self):
         self.assert_hashes(self.sizes(3 * MIB + 1, 2 * MIB, 1, 4 * MIB - 1, 0), "--memory=1")
+
+    def test_each_chunk_beyond_device_memory_evicts_one(self):
+        for memory in (1, 4, 20):
+            evicted, busy = evictions(self.assert_hashes(self.sizes(20 * MIB + 1), "--memory", memory))
+            self.assertEqual(evicted, 21 - memory)
+            self.assertLessEqual(busy, evicted)
+
+    def test_nothing_is_evicted_while_everything_fits(self):
+        report = self.assert_hashes(self.sizes(5 * MIB, 3 * MIB + 1), "--memory", 10)
+        self.assertEqual(evictions(report), (0, 0))
+        self.assertEqual(rollbacks(report), 0)
 
     def test_files_are_spread_over_both_digest_engines(self):
         report = self.assert_hashes(self.sizes(3 * MIB, 3 * MIB + 1, 3 * MIB + 2, 3 * MIB + 3))
@@ -252,8 +278,11 @@ class Faults(Base):
 
     def test_everything_at_once(self):
         files = self.sizes(20 * MIB + 1, 7 * MIB, 0, 6 * MIB - 1)
+        rolled_back = 0
         for seed in range(3):
-            self.assert_hashes(files, "--faults", "--hang-every", 5, "--lose-engine-at", 4 + seed, "--memory", 4, "--seed", seed)
+            report = self.assert_hashes(files, "--faults", "--hang-every", 5, "--lose-engine-at", 4 + seed, "--memory", 4, "--seed", seed)
+            rolled_back += rollbacks(report)
+        self.assertGreater(rolled_back, 0)
 
 
 class Pictures(Base):
@@ -413,6 +442,33 @@ class Replay(Base):
         queue = "app-9 [006] {0}: drm_sched_job_queue: dev=d, fence={1}:1, ring={2}, job count:0, hw job count:0, client_id:1"
         depends = "app-9 [006] 0.9: drm_sched_job_add_dep: fence={0}:1 depends on fence={1}:1"
         self.replay(self.trace(depends.format(3, 5), depends.format(5, 3), depends.format(3, 3), queue.format("1.0", 3, "a"), queue.format("1.1", 5, "b")))
+
+    def test_dependencies_on_one_context_are_merged(self):
+        depends = "app-9 [006] 1.5: drm_sched_job_add_dep: fence=5:1 depends on fence={}"
+        out, _ = self.replay("--strict", self.trace(
+            cs(1.0, 1), cs(1.1, 2), cs(1.2, 3), cs(1.3, 7, 9, "sdma0"),
+            *[depends.format(fence) for fence in ("105:1", "105:2", "105:3", "9:7")], cs(1.6, 1, 5, "comp"),
+            started(2.0, 1), started(2.1, 2), started(2.2, 3), started(2.3, 7, 9, "sdma0"), started(2.4, 1, 5, "comp")))
+        self.assertIn("jobs depend on 9 fences, of which merging leaves 7", out)
+
+    def test_dependency_that_has_signaled_is_not_waited_for(self):
+        depends = "app-9 [006] 1.5: drm_sched_job_add_dep: fence=5:1 depends on fence=105:1"
+        out, _ = self.replay("--strict", self.trace(cs(1.0, 1), signaled(1.1, 1), depends, cs(1.6, 1, 5, "comp")))
+        self.assertIn("jobs depend on 1 fences, of which merging leaves 0", out)
+
+    def test_context_that_changes_rings_keeps_its_order(self):
+        timeline = self.path / "out.json"
+        lines = [cs(3 + i / 1000, i + 1, ring=("gfx", "comp", "sdma0")[i % 3]) for i in range(60)]
+        for context, ring, took in ((7, "gfx", 0.03), (8, "comp", 0.001), (9, "sdma0", 0.005)):  # how long jobs without a run take
+            lines += [cs(1, 1, context, ring), started(1.1, 1, context, ring), signaled(1.1 + took, 1, context)]
+        for options in ((), ("--faults", "--hang-every", 7, "--lose-engine-at", 5)):
+            out, _ = self.replay("--strict", *options, "--trace", timeline, self.trace(*lines))
+            self.assertEqual(counts(out, "order violations"), (0, 0))
+            bars = [e for e in json.loads(timeline.read_bytes())["traceEvents"] if e["ph"] == "X" and "context 105 " in e["name"]]
+            bars.sort(key=lambda bar: bar["ts"])
+            self.assertEqual([int(b["name"].split("#")[1]) for b in bars if b["args"]["result"] == "done"], list(range(1, 61)))
+            for before, after in zip(bars, bars[1:]):
+                self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 0.002)
 
     def test_context_zero_belongs_to_several_rings(self):
         out, _ = self.replay(self.trace(

@@ -162,6 +162,40 @@ static int make_others(void)
 	return r;
 }
 
+static struct lf_fence *share(enum kind kind)
+{
+	return lf_fence_get(driver.fences[kind]);
+}
+
+static int array(enum kind kind, unsigned flags, struct lf_fence *a, struct lf_fence *b, struct lf_fence *c)
+{
+	struct lf_fence *const members[] = { a, b, c };
+
+	return lf_array_create(members, c ? 3 : 2, flags, &driver.fences[kind]);
+}
+
+static int make_containers(void)
+{
+	struct lf_fence *link;
+	int r = 0;
+
+	r |= array(KIND_ARRAY, LF_ARRAY_ALL, share(KIND_SIGNALED), share(KIND_PENDING), NULL);
+	r |= array(KIND_ANY, LF_ARRAY_ANY, share(KIND_POLLED), share(KIND_EMBEDDED), NULL);
+	r |= array(KIND_ANY_DONE, LF_ARRAY_ANY, share(KIND_PENDING), share(KIND_EMBEDDED_DONE), NULL);
+	r |= lf_chain_append(share(KIND_EMBEDDED), share(KIND_ONE), 1, 0, &driver.fences[KIND_LINK]);
+	if (r)
+		return r;
+	r |= lf_chain_append(share(KIND_LINK), share(KIND_HOOKLESS), 2, 0, &driver.fences[KIND_CHAIN]);
+	if (r)
+		return r;
+	r |= array(KIND_NESTED, LF_ARRAY_ALL, share(KIND_CHAIN), share(KIND_ARRAY), share(KIND_POLLED));
+	r |= array(KIND_STILL_PENDING, LF_ARRAY_ALL, share(KIND_PENDING), share(KIND_ALONE_PENDING), NULL);
+	r |= lf_chain_append(share(KIND_ARMED), share(KIND_ALONE_PENDING), 1, 0, &link);
+	if (r)
+		return r;
+	return array(KIND_STILL_PENDING_CHAIN, LF_ARRAY_ALL, share(KIND_EMBEDDED_DONE), link, NULL);
+}
+
 static void deferred_call(struct lf_deferred *node)
 {
 	(void)node;
@@ -182,7 +216,8 @@ static int driver_open(void)
 		return r;
 	r = make_ordered();
 	r = r ? r : make_unordered();
-	return r ? r : make_others();
+	r = r ? r : make_others();
+	return r ? r : make_containers();
 }
 
 static struct lf_fence *driver_fence(enum kind kind)

@@ -25,6 +25,14 @@ enum kind {
 	KIND_ALONE_PENDING, /* stand-alone, pending: the host signals it when the driver is gone */
 	KIND_MADE_SIGNALED, /* lf_fence_create_signaled() */
 	KIND_STUB, /* the stub */
+	KIND_ARRAY, /* of one that is signaled and one that is pending */
+	KIND_ANY, /* any of two that are pending */
+	KIND_ANY_DONE, /* any of one that is signaled and one that is pending */
+	KIND_LINK, /* of a chain: the first of two */
+	KIND_CHAIN, /* the second one; the host waits for it */
+	KIND_NESTED, /* array of the chain, of an array, and of the fence that the host asks for all the time; has a callback of the host */
+	KIND_STILL_PENDING, /* array of a pending fence and KIND_ALONE_PENDING, which is signaled when the driver is gone */
+	KIND_STILL_PENDING_CHAIN, /* the same as a chain that begins after the driver's fence, inside an array */
 	KINDS
 };
 

@@ -16,7 +16,7 @@ static const char *driver_path;
 /* What each kind looks like when the driver is gone. */
 static const struct {
 	int status;
-	bool alone; /* else of a timeline that is gone */
+	bool alone; /* else of a timeline that is gone, or a link of a chain */
 } expected[KINDS] = {
 	[KIND_SIGNALED] = { 1, false },
 	[KIND_FAILED] = { -EIO, false },
@@ -36,6 +36,26 @@ static const struct {
 	[KIND_ALONE_PENDING] = { 0, true },
 	[KIND_MADE_SIGNALED] = { -EIO, true },
 	[KIND_STUB] = { 1, true },
+	[KIND_ARRAY] = { -ENODEV, true },
+	[KIND_ANY] = { -ENODEV, true },
+	[KIND_ANY_DONE] = { 1, true },
+	[KIND_LINK] = { -ENODEV, false },
+	[KIND_CHAIN] = { -ENODEV, false },
+	[KIND_NESTED] = { -ENODEV, true },
+	[KIND_STILL_PENDING] = { -ENODEV, true },
+	[KIND_STILL_PENDING_CHAIN] = { -ENODEV, true },
+};
+
+/* What containers are called. */
+static const char *const containers[KINDS] = {
+	[KIND_ARRAY] = "array",
+	[KIND_ANY] = "array",
+	[KIND_ANY_DONE] = "array",
+	[KIND_LINK] = "chain",
+	[KIND_CHAIN] = "chain",
+	[KIND_NESTED] = "array",
+	[KIND_STILL_PENDING] = "array",
+	[KIND_STILL_PENDING_CHAIN] = "array",
 };
 
 struct counted_cb {
@@ -55,14 +75,14 @@ struct host {
 	struct lf_fence *fences[KINDS];
 	struct lf_fence *own; /* ours, watched by the driver */
 	struct lf_fence_slot slot;
-	struct counted_cb armed;
+	struct counted_cb armed, nested;
 	struct lf_timeline *unordered;
 	struct lf_fence_cb stay;
 	char described_inside[200];
 	int status_inside;
 	struct flag inside, go;
 	bool stop;
-	pthread_t waiter, many_waiter, poller, signaler;
+	pthread_t waiter, many_waiter, chain_waiter, poller, signaler;
 	int many_result;
 	size_t many_first;
 };
@@ -93,7 +113,9 @@ static void *poll_always(void *arg)
 	while (!__atomic_load_n(&host.stop, __ATOMIC_ACQUIRE)) {
 		lf_fence_check(host.fences[KIND_POLLED]);
 		lf_fence_check(host.fences[KIND_PENDING]);
+		lf_fence_check(host.fences[KIND_NESTED]);
 		lf_fence_set_deadline(host.fences[KIND_POLLED], 1);
+		lf_fence_set_deadline(host.fences[KIND_STILL_PENDING_CHAIN], 1);
 		rounds++;
 	}
 	(void)arg;
@@ -147,16 +169,21 @@ static void make_use(void)
 	assert_int_equal(lf_fence_create(&host.own), 0);
 	assert_int_equal(host.driver->watch(host.own), 0);
 	assert_int_equal(lf_fence_add_callback(host.fences[KIND_ARMED], &host.armed.cb, counted_run), 0);
+	assert_int_equal(lf_fence_add_callback(host.fences[KIND_NESTED], &host.nested.cb, counted_run), 0);
 	lf_fence_slot_set(&host.slot, host.fences[KIND_PENDING]);
 	host.unordered = host.driver->unordered();
 	assert_int_equal(lf_fence_add_callback(host.fences[KIND_IN_CALLBACK], &host.stay, stay_inside), 0);
 	host.waiter = thread_start(wait_for_it, host.fences[KIND_WAITED], 0);
 	host.many_waiter = thread_start(wait_for_many, NULL, 0);
+	host.chain_waiter = thread_start(wait_for_it, host.fences[KIND_CHAIN], 0);
 	host.poller = thread_start(poll_always, NULL, 0);
 	host.signaler = thread_start(signal_and_stay, NULL, 0);
 	flag_wait(&host.inside);
-	/* Two callbacks and two waits arm a fence each; then everybody is where the test wants them. */
-	while (host.driver->enabled() < 4 || host.driver->polled() < 10)
+	/*
+	 * Two callbacks and two waits arm a fence each, the callback of the nested container three; then everybody is where the test wants
+	 * them.
+	 */
+	while (host.driver->enabled() < 7 || host.driver->polled() < 10)
 		sched_yield();
 }
 
@@ -177,6 +204,50 @@ static void unload(void)
 	fclose(maps);
 }
 
+/* Leaves of a container of the driver's: at most one, which is ours by now. */
+static void walk(struct lf_fence *f, struct lf_fence *leaf)
+{
+	struct lf_fence *flat = NULL;
+	struct lf_unwrap unwrap;
+
+	assert_int_equal(lf_unwrap_begin(&unwrap, f, 0), 0);
+	assert_int_equal(unwrap.count, leaf ? 1 : 0);
+	assert_ptr_equal(lf_unwrap_next(&unwrap), leaf);
+	lf_unwrap_end(&unwrap);
+	assert_int_equal(lf_fence_flatten(f, &flat), 0);
+	assert_int_equal(lf_fence_status(flat), leaf ? 0 : lf_fence_status(f));
+	lf_fence_put(flat);
+}
+
+/* A container that the driver made, and that is pending when the driver is gone. */
+static void consume_pending_container(enum kind kind)
+{
+	struct lf_fence *f = host.fences[kind];
+	char buf[200];
+
+	assert_int_equal(lf_fence_status(f), 0);
+	assert_int_equal(lf_fence_check(f), 0);
+	lf_fence_set_deadline(f, 1);
+	assert_int_equal(lf_fence_wait(f, 0), -ETIME);
+	assert_true(lf_fence_describe(f, buf, sizeof(buf)) > 0);
+	walk(f, host.fences[KIND_ALONE_PENDING]);
+}
+
+static void consume_container(enum kind kind)
+{
+	struct lf_fence *f = host.fences[kind], *member;
+
+	assert_true(lf_fence_is_container(f));
+	walk(f, NULL);
+	if (!lf_fence_is_chain(f))
+		return;
+	assert_null(lf_chain_get_prev(f));
+	assert_null(lf_chain_get_fence(f));
+	assert_int_equal(lf_chain_find_seqno(f, 1, &member), 0);
+	assert_true(lf_fence_is_signaled(member));
+	lf_fence_put(member);
+}
+
 static void consume(enum kind kind)
 {
 	struct lf_fence *f = host.fences[kind];
@@ -190,8 +261,12 @@ static void consume(enum kind kind)
 	lf_fence_set_deadline(f, 1);
 	assert_true(lf_fence_name(f, buf, sizeof(buf)) > 0);
 	/* Of the timelines only the unordered one is still held, by the thread that is inside a callback. */
+	if (containers[kind])
+		assert_string_equal(buf, containers[kind]);
 	if (expected[kind].alone)
 		assert_true(lf_fence_context(f) == 0);
+	else if (containers[kind])
+		assert_true(lf_fence_context(f) != 0);
 	else if (kind == KIND_POLLED || kind == KIND_ONE || kind == KIND_EMBEDDED_DONE || kind == KIND_WAITED_MANY ||
 		kind == KIND_IN_CALLBACK)
 		assert_true(strcmp(buf, "plug-in/unordered") == 0 || strcmp(buf, "signaled-timeline") == 0);
@@ -210,6 +285,8 @@ static void consume(enum kind kind)
 	assert_true(lf_fence_timestamp(f) != INT64_MIN);
 	/* The one whose callback runs is not drained. */
 	assert_int_equal(lf_fence_wait_drained(f, 0), kind == KIND_IN_CALLBACK ? -ETIME : 0);
+	if (containers[kind])
+		consume_container(kind);
 }
 
 static void finish(void)
@@ -217,12 +294,17 @@ static void finish(void)
 	struct lf_fence *f;
 
 	assert_int_equal((intptr_t)thread_join(host.waiter), 0);
+	assert_int_equal((intptr_t)thread_join(host.chain_waiter), 0);
 	thread_join(host.many_waiter);
 	assert_int_equal(host.many_result, 0);
 	assert_int_equal(host.many_first, 2);
+	consume_pending_container(KIND_STILL_PENDING);
+	consume_pending_container(KIND_STILL_PENDING_CHAIN);
 	for (enum kind kind = 0; kind < KINDS; kind++)
 		consume(kind);
 	assert_int_equal(host.armed.ran, 1);
+	assert_int_equal(host.nested.ran, 1);
+	assert_true(lf_fence_is_later(host.fences[KIND_CHAIN], host.fences[KIND_LINK]));
 	assert_true(lf_fence_is_later(host.fences[KIND_PENDING], host.fences[KIND_ARMED]));
 	f = lf_fence_slot_get(&host.slot);
 	assert_ptr_equal(f, host.fences[KIND_PENDING]);
@@ -237,7 +319,7 @@ static void finish(void)
 	assert_non_null(host.described_inside[0] ? host.described_inside : NULL);
 	assert_int_equal(lf_fence_wait_drained(host.fences[KIND_IN_CALLBACK], LF_DEADLINE_NEVER), 0);
 	for (enum kind kind = 0; kind < KINDS; kind++) {
-		if (!expected[kind].alone) {
+		if (!expected[kind].alone && !containers[kind]) {
 			char buf[64];
 
 			lf_fence_name(host.fences[kind], buf, sizeof(buf));

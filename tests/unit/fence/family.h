@@ -36,6 +36,8 @@ struct fence_kind {
 	bool ordered;
 	/* Not freed with its last reference. */
 	bool immortal;
+	/* Asking and hinting look for leaves, which takes memory. */
+	bool has_leaves;
 	/* The producer has a detach hook that counts in the specimen. */
 	bool counts_detach;
 };

@@ -743,6 +743,40 @@ static void copy_and_get_fences_fail_without_a_trace(void **state)
 		end(t.f[i]);
 }
 
+static int get_singleton_of_three(void *arg)
+{
+	struct lf_fence *f[3] = { NULL }, *one = (void *)(uintptr_t)0x10;
+	struct lf_resv r;
+	int error = 0;
+	lf_resv_init(&r, NULL);
+	lock(&r);
+	for (int i = 0; i < 3 && error == 0; i++) {
+		error = lf_fence_create(&f[i]);
+		if (error == 0)
+			error = lf_resv_reserve(&r, 1);
+		if (error == 0)
+			lf_resv_add(&r, f[i], LF_USAGE_READ);
+	}
+	lf_resv_unlock(&r);
+	if (error == 0) {
+		error = lf_resv_get_singleton(&r, LF_USAGE_READ, &one);
+		assert_int_equal(error != 0, one == (void *)(uintptr_t)0x10); /* written on success only */
+	}
+	for (int i = 0; i < 3; i++) {
+		if (f[i])
+			end(f[i]);
+	}
+	if (one != (void *)(uintptr_t)0x10)
+		lf_fence_put(one);
+	lf_resv_fini(&r);
+	return error;
+}
+
+static void get_singleton_survives_each_failure(void **state)
+{
+	assert_true(alloc_fail_each(get_singleton_of_three, NULL) >= 6);
+}
+
 /* --- Asking, with all four usages ------------------------------------------------------------------------------------------- */
 
 /* One fence of each usage, by usage. */
@@ -1298,6 +1332,7 @@ int main(void)
 		TEST(replace_that_was_not_prepared_is_reported_and_done_if_there_is_memory),
 		TEST(reserving_survives_each_failure_and_leaves_all_as_it_was),
 		TEST(copy_and_get_fences_fail_without_a_trace),
+		TEST(get_singleton_survives_each_failure),
 		TEST(test_signaled_asks_for_a_usage_and_all_stronger_ones),
 		TEST(wait_waits_for_a_usage_and_all_stronger_ones_and_arms_them_all_first),
 		TEST(wait_where_it_is_not_allowed_is_refused_unless_all_is_signaled),
