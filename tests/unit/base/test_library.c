@@ -515,12 +515,43 @@ static int leak_and_count(void)
 	return lf_fini();
 }
 
-static void environment_switches_tracking_on(void **state)
+static void count_warning(void *user, enum lf_log_level level, const char *message)
+{
+	(void)message;
+	*(int *)user += level == LF_LOG_WARNING;
+}
+
+/* Likewise: how many warnings there are when an array gets into an array. */
+static int nest_and_count(void)
+{
+	int warnings = 0;
+	struct lf_fence *f;
+
+	lf_set_log(count_warning, &warnings);
+	if (lf_fence_create(&f) != 0)
+		return 99;
+	lf_fence_get(f);
+	for (int i = 0; i < 2; i++)
+		if (lf_array_create(&f, 1, LF_ARRAY_ALL, &f) != 0)
+			return 99;
+	return warnings;
+}
+
+static void environment_switches_tracking_and_validation_on(void **state)
 {
 	static const struct {
-		const char *value;
+		const char *argument, *value;
 		int status;
-	} cases[] = { { "LF_TRACK=objects", 3 }, { "LF_TRACK=where", 3 }, { "LF_TRACK_NOT=objects", 0 } };
+	} cases[] = {
+		{ "leak", "LF_TRACK=objects", 3 },
+		{ "leak", "LF_TRACK=where", 3 },
+		{ "leak", "LF_TRACK_NOT=objects", 0 },
+		{ "nest", "LF_VALIDATE=nesting", 1 },
+		{ "nest", "LF_VALIDATE=all", 1 },
+		{ "nest", "LF_VALIDATE=waits", 0 },
+		{ "nest", "LF_VALIDATE=nestings", 1 }, /* which says what was expected */
+		{ "nest", "LF_TRACK=nothing", 1 },
+	};
 
 	char self[1000];
 	ssize_t length;
@@ -531,12 +562,13 @@ static void environment_switches_tracking_on(void **state)
 	assert_true(length > 0);
 	self[length] = '\0';
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		char leak[] = "leak", value[32], no_lsan[] = "ASAN_OPTIONS=detect_leaks=0";
-		char *argv[] = { self, leak, NULL }, *envp[] = { value, no_lsan, NULL };
+		char argument[8], value[32], no_lsan[] = "ASAN_OPTIONS=detect_leaks=0";
+		char *argv[] = { self, argument, NULL }, *envp[] = { value, no_lsan, NULL };
 		posix_spawn_file_actions_t actions;
 		pid_t pid;
 		int r, status;
 
+		strcpy(argument, cases[i].argument);
 		strcpy(value, cases[i].value);
 		assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
 		assert_int_equal(posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0), 0);
@@ -702,7 +734,7 @@ int main(int argc, char **argv)
 		TEST_FRESH(fini_lists_where_an_object_was_made),
 		TEST_FRESH(switching_tracking_off_forgets),
 		TEST_FRESH(object_that_cannot_be_recorded_for_want_of_memory_is_left_out),
-		TEST(environment_switches_tracking_on),
+		TEST(environment_switches_tracking_and_validation_on),
 		TEST_FRESH(fini_may_be_called_again_and_the_library_used_again),
 		TEST_FRESH(fini_runs_and_frees_what_was_deferred),
 		TEST(fini_is_refused_in_read_section_callback_and_deferred_call),
@@ -711,5 +743,7 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && strcmp(argv[1], "leak") == 0)
 		return leak_and_count();
+	if (argc == 2 && strcmp(argv[1], "nest") == 0)
+		return nest_and_count();
 	return TEST_MAIN(tests);
 }

@@ -858,6 +858,78 @@ static void wait_where_it_is_not_allowed_is_refused_unless_all_is_signaled(void 
 	lf_resv_fini(&r);
 }
 
+static void validator_warns_of_a_wait_for_a_fence_while_a_reservation_is_held(void **state)
+{
+	struct lf_fence *f = make_fence();
+	struct lf_resv r, other;
+	struct lf_ticket ticket;
+
+	(void)state;
+	lf_resv_init(&r, NULL);
+	lf_resv_init(&other, NULL);
+	add(&r, f, LF_USAGE_READ);
+	assert_int_equal(lf_validate(LF_VALIDATE_WAITS), 0);
+	assert_int_equal(lf_fence_wait(f, 0), -ETIME);
+	assert_int_equal(log_count(LF_LOG_WARNING), 0);
+	lf_ticket_init(&ticket, NULL);
+	assert_int_equal(lf_resv_lock(&r, &ticket), 0);
+	assert_int_equal(lf_resv_lock(&other, &ticket), 0); /* waiting for a lock is another matter */
+	assert_int_equal(log_count(LF_LOG_WARNING), 0);
+	assert_int_equal(lf_fence_wait(f, 0), -ETIME);
+	assert_int_equal(log_count(LF_LOG_WARNING), 1);
+	assert_true(log_contains("holds 2 reservations"));
+	lf_resv_unlock(&other);
+	assert_int_equal(lf_resv_wait(&r, LF_USAGE_READ, 0), -ETIME);
+	assert_true(log_contains("holds 1 reservations"));
+	lf_resv_unlock(&r);
+	lf_ticket_fini(&ticket);
+	log_reset();
+	assert_int_equal(lf_resv_trylock(&r, NULL), 0);
+	lf_fence_signal(f, 0);
+	assert_int_equal(lf_fence_wait(f, 0), 0); /* no wait */
+	lf_resv_unlock(&r);
+	assert_int_equal(lf_resv_wait(&r, LF_USAGE_READ, 0), 0);
+	assert_int_equal(log_count(LF_LOG_WARNING), 0);
+	assert_int_equal(lf_validate(0), 0);
+	lf_fence_put(f);
+	lf_resv_fini(&r);
+	lf_resv_fini(&other);
+}
+
+static void null_is_reported(void **state)
+{
+	struct lf_snapshot none = { 0 };
+	struct lf_resv_cursor cursor;
+	struct lf_fence **fences;
+	size_t n;
+
+	(void)state;
+	assert_int_equal(lf_resv_lock(NULL, NULL), -EINVAL);
+	assert_int_equal(lf_resv_trylock(NULL, NULL), -EINVAL);
+	lf_resv_unlock(NULL);
+	assert_int_equal(lf_resv_reserve(NULL, 1), -EINVAL);
+	assert_int_equal(lf_resv_reserve_replace(NULL, 1), -EINVAL);
+	assert_int_equal(lf_resv_copy(NULL, NULL), -EINVAL);
+	assert_false(lf_resv_test_signaled(NULL, LF_USAGE_READ));
+	assert_int_equal(lf_resv_wait(NULL, LF_USAGE_READ, 0), -EINVAL);
+	assert_int_equal(lf_resv_get_fences(NULL, LF_USAGE_READ, &fences, &n), -EINVAL);
+	lf_resv_cursor_begin(&cursor, NULL, LF_USAGE_READ);
+	assert_null(lf_resv_cursor_next(&cursor));
+	assert_false(lf_snapshot_test_signaled(NULL, LF_USAGE_READ));
+	expect_misuse(11);
+	/* These take it. */
+	lf_resv_fini(NULL);
+	lf_snapshot_put(NULL);
+	lf_snapshot_put(&none);
+}
+
+static void usage_to_wait_for_follows_from_what_one_does(void **state)
+{
+	(void)state;
+	assert_int_equal(lf_usage_to_wait_for(true), LF_USAGE_READ);
+	assert_int_equal(lf_usage_to_wait_for(false), LF_USAGE_WRITE);
+}
+
 struct waiting {
 	struct four four;
 	struct flag enabled;
@@ -1336,6 +1408,9 @@ int main(void)
 		TEST(test_signaled_asks_for_a_usage_and_all_stronger_ones),
 		TEST(wait_waits_for_a_usage_and_all_stronger_ones_and_arms_them_all_first),
 		TEST(wait_where_it_is_not_allowed_is_refused_unless_all_is_signaled),
+		TEST(validator_warns_of_a_wait_for_a_fence_while_a_reservation_is_held),
+		TEST(null_is_reported),
+		TEST(usage_to_wait_for_follows_from_what_one_does),
 		TEST(wait_is_not_prolonged_by_later_adds),
 		TEST(get_fences_returns_what_is_pending_of_a_usage_and_all_stronger_ones),
 		TEST(get_singleton_is_the_fence_or_one_that_stands_for_all),
