@@ -28,7 +28,7 @@ enum lf_array_flags {
  * Makes an array.
  *
  * Its status is the error of the member that was the first to complete with one (of members that were signaled already when the array was
- * made: the first in order), else 1; of an *any* array, the status of the member that signaled it. Its timestamp is the latest of its
+ * made: the first in order), else 1; of an *any* array, the status of the member that signaled it (again, the first in order). Its timestamp is the latest of its
  * members', of an *any* array that of the member that signaled it. It is on no timeline: context and seqno are 0.
  *
  * @param fences @p count of them; the array of pointers is borrowed for the call

@@ -94,7 +94,8 @@ LF_API void lf_chain_cancel(struct lf_chain_room *room);
  *
  * @par Context
  * Any. Takes no lock, and writes nothing but the count of what it returns.
- * @return 0; -ENOENT: @p link is before the point, which so was not appended yet; -EINVAL (reported): not a link; -EOWNERDEAD in a poisoned
+ * @return 0; -ENOENT: @p link is before the point, which so was not appended yet; -EINVAL (reported): not a link, or no place for
+ * the fence; -EOWNERDEAD in a poisoned
  * child.
  */
 LF_API int lf_chain_find_seqno(struct lf_fence *link, uint64_t seqno, struct lf_fence **ret_fence);

@@ -313,7 +313,9 @@ int lf_chain_find_seqno(struct lf_fence *link, uint64_t seqno, struct lf_fence *
 {
 	const struct link *found;
 
-	if (!ret_fence || !check_link(link, __func__))
+	if (!ret_fence)
+		return misuse(-EINVAL, "lf_chain_find_seqno: nowhere to put the fence");
+	if (!check_link(link, __func__))
 		return -EINVAL;
 	if (library_poisoned())
 		return -EOWNERDEAD;

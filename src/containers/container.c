@@ -115,7 +115,7 @@ void container_init(struct container *c, enum fence_kind kind, uint32_t flags, s
 	c->making = false;
 	c->any = false;
 	c->first_counts = false;
-	c->claimed = false;
+	c->claimed = NULL;
 	c->missing = count;
 	c->enough = 0;
 	c->count = count;
@@ -202,11 +202,17 @@ void container_validate(const struct lf_fence *f, const char *function)
 /*
  * Enabling a container enables what hangs on it, in a list and not by recursion. The hooks that run then take as long as they like, and may
  * themselves wait for a container that comes later in the list. So it says ENABLED only when all of the list is done; until then it is
- * `claimed`, and who comes to it meanwhile enables its leaves for himself: a leaf's hook runs once in any case.
+ * claimed by the call whose list it is, and another call that comes to it enables its leaves for itself: a leaf's hook runs once in any
+ * case. (That needs memory. Without, the first call will come to the leaves.)
  */
 enum claim { CLAIM_OURS, CLAIM_OTHERS, CLAIM_NOT_NEEDED };
 
-static enum claim claim(struct container *c)
+/* What enables: a call of container_enable(), which is told from others by the address of this. */
+struct enabling {
+	struct container *todo, *done;
+};
+
+static enum claim claim(struct container *c, const struct enabling *e)
 {
 	enum claim result = CLAIM_OURS;
 	uintptr_t word;
@@ -214,11 +220,12 @@ static enum claim claim(struct container *c)
 	if (fence_state(&c->fence) & FENCE_ENABLED)
 		return CLAIM_NOT_NEEDED;
 	word = fence_lock(&c->fence);
-	if ((word & FENCE_SIGNALED) || (fence_state(&c->fence) & FENCE_ENABLED))
+	if ((word & FENCE_SIGNALED) || (fence_state(&c->fence) & FENCE_ENABLED) || c->claimed == e)
 		result = CLAIM_NOT_NEEDED;
 	else if (c->claimed)
 		result = CLAIM_OTHERS;
-	c->claimed = true;
+	else
+		c->claimed = e;
 	fence_unlock(&c->fence, word);
 	return result;
 }
@@ -250,8 +257,8 @@ static struct lf_fence *get_to_enable(const struct member *m)
 	return f;
 }
 
-/* Returns whether @f went to the front of @todo, with the reference. */
-static bool enable_member(struct lf_fence *f, struct container **todo)
+/* Returns whether @f went to the front of the list, with the reference. */
+static bool enable_member(struct lf_fence *f, struct enabling *e)
 {
 	struct container *c = to_container(f);
 
@@ -259,10 +266,10 @@ static bool enable_member(struct lf_fence *f, struct container **todo)
 		fence_enable(f);
 		return false;
 	}
-	switch (claim(c)) {
+	switch (claim(c, e)) {
 	case CLAIM_OURS:
-		c->next = *todo;
-		*todo = c;
+		c->next = e->todo;
+		e->todo = c;
 		return true;
 	case CLAIM_OTHERS:
 		container_for_each_leaf(f, enable_leaf, NULL);
@@ -273,31 +280,31 @@ static bool enable_member(struct lf_fence *f, struct container **todo)
 	return false;
 }
 
-/* Containers among the members go to the front of @todo. */
-static void enable_members(struct container *c, struct container **todo)
+static void enable_members(struct container *c, struct enabling *e)
 {
 	for (uint32_t i = 0; i < c->count && !library_poisoned(); i++) {
 		struct lf_fence *f = get_to_enable(&c->members[i]);
 
-		if (f && !enable_member(f, todo))
+		if (f && !enable_member(f, e))
 			lf_fence_put(f);
 	}
 }
 
 void container_enable(struct lf_fence *f)
 {
-	struct container *todo = NULL, *done = NULL, *c;
+	struct enabling e = { NULL, NULL };
+	struct container *c;
 
-	if (!enable_member(lf_fence_get(f), &todo))
+	if (!enable_member(lf_fence_get(f), &e))
 		lf_fence_put(f);
-	while ((c = todo) != NULL && !library_poisoned()) { /* a hook may have forked, and this be the child */
-		todo = c->next;
-		c->next = done;
-		done = c;
-		enable_members(c, &todo);
+	while ((c = e.todo) != NULL && !library_poisoned()) { /* a hook may have forked, and this be the child */
+		e.todo = c->next;
+		c->next = e.done;
+		e.done = c;
+		enable_members(c, &e);
 	}
-	while ((c = done) != NULL && !library_poisoned()) {
-		done = c->next;
+	while ((c = e.done) != NULL && !library_poisoned()) {
+		e.done = c->next;
 		set_enabled(c);
 		lf_fence_put(&c->fence);
 	}

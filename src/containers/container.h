@@ -22,11 +22,11 @@ struct container {
 	bool making; /* protected by the lock: members are being subscribed to, which must not signal it yet */
 	bool any; /* immutable: the first member's result is the container's */
 	bool first_counts; /* immutable: the error of the first member comes before those of the others */
-	bool claimed; /* protected by the lock: some thread is enabling it, and owns next */
 	uint32_t missing; /* protected by the lock: members that are not signaled */
 	uint32_t enough; /* immutable: signaled when no more than so many are missing */
 	uint32_t count; /* immutable: places */
-	struct container *next; /* in a list of the thread that has claimed it */
+	const void *claimed; /* protected by the lock: the call that is enabling it, and owns next; or NULL */
+	struct container *next; /* in a list of that call */
 	struct member members[];
 };
 

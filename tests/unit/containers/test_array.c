@@ -595,7 +595,7 @@ static void arming_allocates_nothing(void **state)
 	producer_init(&p, LF_TIMELINE_UNORDERED);
 	struct lf_fence *array = ALL(emit(p.tl), emit(p.tl));
 	for (int i = 0; i < 100; i++)
-		array = i % 2 ? ALL(array, emit(p.tl)) : append(emit(p.tl), array, 1);
+		array = i % 2 ? ALL(GET(array), array, emit(p.tl)) : append(emit(p.tl), array, 1);
 	long calls = alloc_calls();
 	alloc_fail_all(true);
 	noted_add(&cb, array);

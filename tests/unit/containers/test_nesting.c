@@ -127,6 +127,7 @@ enum shape {
 	TOWER_ANY, /* the same, of *any* arrays */
 	TOWER_CHAIN, /* a chain: below is the link before */
 	TOWER_JOINED, /* each level begins a chain after its own fence, with the link below as its fence */
+	TOWER_SHARED, /* {below, below again, own}: as many ways from the top to the bottom as no number counts */
 	TOWER_MIXED, /* arrays and links in turn */
 	SHAPES
 };
@@ -143,6 +144,9 @@ static struct lf_fence *raise(enum shape shape, long level, struct lf_fence *bel
 		break;
 	case TOWER_ANY:
 		must(lf_array_create(FENCES(below, own), 2, LF_ARRAY_ANY, &top) == 0);
+		break;
+	case TOWER_SHARED:
+		must(lf_array_create(FENCES(lf_fence_get(below), below, own), 3, LF_ARRAY_ALL, &top) == 0);
 		break;
 	case TOWER_CHAIN:
 		must(lf_chain_append(below, own, (uint64_t)level + 1, 0, &top) == 0);
@@ -285,7 +289,8 @@ static int64_t time_small_tower(enum shape shape, enum fate fate, long levels, b
  */
 static void check_tower(enum shape shape, enum fate fate, long levels, bool asked)
 {
-	static const char *const shapes[] = { "arrays", "any arrays", "a chain", "joined chains", "arrays and links" };
+	static const char *const shapes[] = { "arrays", "any arrays", "a chain", "joined chains", "shared arrays",
+		"arrays and links" };
 	static const char *const fates[] = { "inside out", "outside in", "bottom last", "put pending" };
 	long few = levels / 100 < 10 ? 10 : levels / 100;
 	int64_t base, large;
@@ -339,6 +344,11 @@ static void chain_of_twenty_thousand(void **state)
 static void twenty_thousand_joined_chains(void **state)
 {
 	check_towers(TOWER_JOINED);
+}
+
+static void twenty_thousand_shared_arrays(void **state)
+{
+	check_towers(TOWER_SHARED);
 }
 
 static void twenty_thousand_of_all_kinds(void **state)
@@ -681,6 +691,7 @@ int main(void)
 		TEST_WARM(twenty_thousand_nested_any_arrays),
 		TEST_WARM(chain_of_twenty_thousand),
 		TEST_WARM(twenty_thousand_joined_chains),
+		TEST_WARM(twenty_thousand_shared_arrays),
 		TEST_WARM(twenty_thousand_of_all_kinds),
 		TEST_WARM(pending_tower_that_is_put_inside_a_callback),
 		TEST_WARM(one_signal_wakes_and_calls_back_on_all_levels),
