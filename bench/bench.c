@@ -15,7 +15,7 @@ static struct {
 	int64_t run_ns; /* how long the timed part of a run shall be */
 	size_t repeats;
 	int attempts; /* how often a noisy case is measured at most */
-	bool ratios_only; /* budgets in nanoseconds are not judged */
+	bool ratios_only; /* budgets of nanoseconds are not judged */
 } options = { .tag = "", .run_ns = 1000 * 1000, .repeats = 51, .attempts = 4 };
 
 static int cpus[2];
@@ -50,6 +50,24 @@ void bench_start(struct bench_run *run)
 void bench_stop(struct bench_run *run)
 {
 	run->ns += read_clock(run->clock) - run->started - overhead[run->clock];
+}
+
+void bench_value(struct bench_run *run, int64_t value)
+{
+	run->ns = value;
+	run->n = 1;
+}
+
+void bench_mutex_pairs(struct bench_run *run)
+{
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+	bench_start(run);
+	for (size_t i = 0; i < run->n; i++) {
+		pthread_mutex_lock(&mutex);
+		pthread_mutex_unlock(&mutex);
+	}
+	bench_stop(run);
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -195,7 +213,7 @@ static size_t calibrate(const struct bench_case *c, size_t i)
 	for (;;) {
 		struct bench_run run = run_once(c, i, n);
 
-		if (run.ns >= options.run_ns / 2 || (c->max_n && n * 2 > c->max_n))
+		if (c->clock == BENCH_NO_TIME || run.ns >= options.run_ns / 2 || (c->max_n && n * 2 > c->max_n))
 			return n;
 		n *= 2;
 	}
@@ -203,17 +221,17 @@ static size_t calibrate(const struct bench_case *c, size_t i)
 
 static void measure(const struct bench_case *c, struct measurement *m)
 {
-	size_t peer = peer_index(c);
-	double *ratios = bench_alloc(options.repeats * sizeof(*ratios));
+	size_t peer = peer_index(c), repeats = c->clock == BENCH_NO_TIME ? 1 : options.repeats;
+	double *ratios = bench_alloc(repeats * sizeof(*ratios));
 
 	for (size_t i = 0; i < BENCH_MAX_IMPLS; i++) {
 		if (!present(c, i))
 			continue;
-		m->series[i].ns = bench_alloc(options.repeats * sizeof(double));
-		m->series[i].reclaim = bench_alloc(options.repeats * sizeof(double));
+		m->series[i].ns = bench_alloc(repeats * sizeof(double));
+		m->series[i].reclaim = bench_alloc(repeats * sizeof(double));
 		m->series[i].n = calibrate(c, i);
 	}
-	for (size_t r = 0; r < options.repeats; r++) {
+	for (size_t r = 0; r < repeats; r++) {
 		/* Each repeat starts with another one, so that none always runs in the wake of the same neighbour. */
 		for (size_t k = 0; k < BENCH_MAX_IMPLS; k++) {
 			size_t i = (k + r) % BENCH_MAX_IMPLS;
@@ -234,16 +252,16 @@ static void measure(const struct bench_case *c, struct measurement *m)
 
 		if (!present(c, i))
 			continue;
-		s->spread = quantile(s->ns, options.repeats, 0.9) / quantile(s->ns, options.repeats, 0.1);
-		s->median = quantile(s->ns, options.repeats, 0.5);
-		s->reclaim_median = quantile(s->reclaim, options.repeats, 0.5);
+		s->spread = quantile(s->ns, repeats, 0.9) / quantile(s->ns, repeats, 0.1);
+		s->median = quantile(s->ns, repeats, 0.5);
+		s->reclaim_median = quantile(s->reclaim, repeats, 0.5);
 		free(s->ns);
 		free(s->reclaim);
 	}
 	m->noise = m->series[0].spread;
 	m->ratio = 0;
 	if (peer < BENCH_MAX_IMPLS) {
-		m->ratio = quantile(ratios, options.repeats, 0.5);
+		m->ratio = quantile(ratios, repeats, 0.5);
 		if (m->series[peer].spread > m->noise)
 			m->noise = m->series[peer].spread;
 	}
@@ -266,15 +284,20 @@ static void measure_calmly(const struct bench_case *c, struct measurement *best)
 
 /* --- Output ------------------------------------------------------------------------------------------------------------- */
 
+static const char *unit(const struct bench_case *c)
+{
+	return c->unit ? c->unit : "ns";
+}
+
 static void print_row(const struct bench_case *c, const struct measurement *m, size_t i)
 {
 	const struct series *s = &m->series[i];
 
-	printf("  %-30s%-8s %10.1f ns  x%-6.2f", c->impls[i].name, options.tag, s->median, s->spread);
+	printf("  %-30s%-8s %10.1f %s  x%-6.2f", c->impls[i].name, options.tag, s->median, unit(c), s->spread);
 	if (i == 0 && m->ratio > 0)
 		printf(" %6.2f x %s", m->ratio, c->peer);
 	if (i == 0 && m->budget > 0)
-		printf(" (budget %.2f%s): %s", m->budget, m->ratio > 0 ? "" : " ns", m->ok ? "ok" : "over budget");
+		printf(" (budget %.2f %s): %s", m->budget, m->ratio > 0 ? "x" : unit(c), m->ok ? "ok" : "over budget");
 	if (s->reclaim_median > 0)
 		printf(" + %.1f ns to reclaim", s->reclaim_median);
 	printf("\n");
@@ -287,6 +310,8 @@ static void json_row(FILE *json, const char *table, const struct bench_case *c, 
 	static bool any;
 
 	fprintf(json, "%s\n{\"table\": \"%s\", \"case\": \"%s\", \"impl\": \"%s%s\", ", any ? "," : "", table, c->name, impl, options.tag);
+	if (c->unit)
+		fprintf(json, "\"unit\": \"%s\", ", c->unit);
 	fprintf(json, "\"ns\": %.2f, \"spread\": %.3f, ", ns, spread);
 	any = true;
 }
@@ -326,9 +351,11 @@ static void write_json(FILE *json, const char *table, const struct bench_case *c
 static void judge(const struct bench_case *c, struct measurement *m)
 {
 	if (m->ratio > 0 && c->max_ratio > 0) {
+		if (c->calls && options.ratios_only)
+			return;
 		m->budget = c->max_ratio;
 		m->ok = m->ratio <= m->budget;
-	} else if (c->max_ns > 0 && !options.ratios_only) {
+	} else if (c->max_ns > 0 && (!options.ratios_only || c->unit)) {
 		m->budget = c->max_ns;
 		m->ok = m->series[0].median <= m->budget;
 	}

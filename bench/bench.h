@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BENCH_MAX_IMPLS 5
+#define BENCH_MAX_IMPLS 6
 #define BENCH_NOISY     1.3
 
 /* Which time a case is measured in. */
@@ -32,6 +32,8 @@ enum bench_clock {
 	BENCH_PROCESS_TIME,
 	/* What passes on the wall: for threads on different CPUs that wait for each other. */
 	BENCH_WALL_TIME,
+	/* None: the function finds out a number that is the same each time, such as a size, and says it with bench_value(). Run once. */
+	BENCH_NO_TIME,
 };
 
 /* One run of one implementation. */
@@ -59,12 +61,14 @@ struct bench_case {
 	size_t max_n; /* and at most this; 0: as many as fill the time of a run */
 	const char *peer; /* the implementation that the first one is compared with; NULL: none */
 	double max_ratio; /* budget as a multiple of the peer; 0: none */
-	double max_ns; /* budget in nanoseconds, where the peer is none; 0: none */
+	bool calls; /* that budget is about what a call takes, so it is not judged with --ratios-only either */
+	double max_ns; /* budget in nanoseconds (or units), where the peer is none; 0: none */
+	const char *unit; /* of a case without time; NULL: ns */
 	struct bench_impl impls[BENCH_MAX_IMPLS]; /* libfence's first */
 };
 
 /*
- * Runs the cases of a table. Options: --quick, --ratios-only (budgets in nanoseconds are not judged), --json FILE, --case TEXT (only
+ * Runs the cases of a table. Options: --quick, --ratios-only (budgets of nanoseconds are not judged), --json FILE, --case TEXT (only
  * cases with this in their name), --tag TEXT (put behind every implementation's name). Returns the exit status; budgets that are not met
  * are no failure.
  */
@@ -75,6 +79,16 @@ void bench_start(struct bench_run *run);
 /* ... to here. */
 void bench_stop(struct bench_run *run);
 int64_t bench_wall_ns(void);
+/* What a run without time found out. */
+void bench_value(struct bench_run *run, int64_t value);
+
+/*
+ * A run of n pairs of pthread_mutex_lock() and unlock(): the anchor for budgets that were stated against code which is not here. Such a
+ * budget becomes a number of mutex pairs by the figures of the machine where both were measured.
+ */
+void bench_mutex_pairs(struct bench_run *run);
+#define BENCH_MUTEX        "mutex pair"
+#define BENCH_IN_PAIRS(ns) ((ns) / 18.0) /* a pair took 18 ns there */
 
 /* Starts a thread on one of the CPUs that bench_main() chose: 0 is the caller's, 1 the other. */
 pthread_t bench_thread(void *(*fn)(void *), void *arg, int cpu);

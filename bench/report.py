@@ -3,13 +3,16 @@
 """Merges what the benchmark programs of one object measured, prints the table, and writes it down. Called by scripts/bench.
 
 The table of an object has a line a case: libfence (linked shared, and static), its peers, the ratio, the budget. In docs/benchmarks.md each
-object has a section between two marker comments, which is replaced; the others stay. A bar chart of ratio over budget goes beside it.
+object has a section between two marker comments, which is replaced; the others stay. A bar chart of ratio over budget goes beside it, and
+the pictures of that object.
 """
 
 import argparse
 import datetime
 import json
+import math
 import pathlib
+import re
 import xml.sax.saxutils
 
 INTRODUCTION = """\
@@ -40,7 +43,40 @@ mutex. It takes no timestamp; libfence does, once a signal, which costs it a clo
 it; *libfence, time given* is a signal whose caller knew the time. *futex word* has no callbacks. What was budgeted against the Linux
 kernel is converted to mutex + condvar; `bench/fence/bench_fence.c` says how.
 """,
+    "containers": """\
+The budgets were stated against kernel code or in ns of one machine, on which a pair of pthread_mutex_lock and unlock took 18 ns, so "1.4 x
+kernel" of 375 ns became 525 / 18 = 29.2 mutex pairs. A mutex pair is measured in every repeat of every row (*mutex pair*, the peer), and
+the ratio is libfence's time in such pairs.
+
+*mutex + condvar* is an array of that fence: a counter, and a callback on each member; merged, its members are sorted by address and each
+is taken once. *mutex + vector* is a chain of it: points in a vector under a mutex, found by bisection. It collects nothing, knows no
+errors and no timestamps. Behind what does the same as libfence stands libfence's share of its time. Each fence that is signaled costs
+libfence a clock read. Links, and what they refer to, wait for a grace period before they are freed; the peers free at once.
+""",
+    "resv": """\
+The budgets were stated against kernel code or in ns of one machine, on which a pair of pthread_mutex_lock and unlock took 18 ns, so "1.0 x
+kernel" of 36 ns became 36 / 18 = 2 mutex pairs. A mutex pair is measured in every repeat of every row (*mutex pair*, the peer), and the
+ratio is libfence's time in such pairs.
+
+*mutex + array* is what one would write: an array of fences (mutex + condvar) under a mutex, in which one of the same context is replaced.
+Behind it stands libfence's share of its time. The walks are in CPU time of one reader; more threads than CPUs take turns. Each fence of a
+walk is asked whether it is signaled, which is a call: like budgets in ns those of the walks are held against the static library.
+""",
 }
+
+# Times over a number that the names of some cases have: object, file, title, what is below, names of cases by series, logarithmic.
+PICTURES = [
+    ("containers", "find", "chain: find a random point, ns", "links", [(r"^chain of (\d+): a random point$", "")], True),
+    (
+        "resv",
+        "walk",
+        "walk of 16 fences without lock, ns for each",
+        "readers",
+        [(r"^walk of 16, (\d) readers?, a fence$", ""), (r"^walk of 16, (\d) readers? and a writer, a fence$", ", and a writer")],
+        False,
+    ),
+]
+COLOURS = ["#3a7d44", "#c0392b", "#7fbf7f", "#e59866", "#2e6da4", "#8ab4d8"]
 
 STATIC = " (static)"
 
@@ -60,14 +96,20 @@ def number(value):
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def amount(row):
+    if "unit" not in row:
+        return number(row["ns"])
+    return "none" if row["ns"] >= 2**31 - 1 else f"{row['ns']:,.0f} {row['unit']}"
+
+
 def judged(rows):
     return [row for row in rows if row["budget"] is not None]
 
 
 def budget_text(row):
     if row["peer"] is None:
-        return f"≤ {row['budget']:g} ns"
-    return f"≤ {row['budget']:g}"
+        return f"≤ {row['budget']:,g} {row.get('unit', 'ns')}"
+    return f"≤ {row['budget']:.3g}"
 
 
 def verdict(rows):
@@ -78,6 +120,14 @@ def verdict(rows):
 
 def share(row):
     return (row["ratio"] if row["peer"] else row["ns"]) / row["budget"]
+
+
+def other_text(row, main):
+    """A peer, with libfence's share of its time behind it, if there is more than one way to do it."""
+    text = f"{row['impl']} {amount(row)}"
+    if main["peer"] != "mutex pair" or row["impl"].startswith(("libfence", "reclaim")):
+        return text
+    return f"{text} ({main['ns'] / row['ns']:.2f})"
 
 
 def table(rows):
@@ -98,8 +148,8 @@ def table(rows):
 
         lines.append([
             name,
-            cell(shared, "ns", number),
-            cell(static, "ns", number),
+            amount(shared) if shared else "",
+            amount(static) if static else "",
             cell(main, "spread", "{:.2f}".format),
             main["peer"] or "",
             cell(peer, "ns", number),
@@ -107,7 +157,7 @@ def table(rows):
             cell(static, "ratio", "{:.2f}".format),
             "".join(map(budget_text, judged(ours.values())[:1])),
             verdict(ours.values()),
-            "; ".join(f"{row['impl']} {number(row['ns'])}" for row in others if row is not peer),
+            "; ".join(other_text(row, main) for row in others if row is not peer),
         ])
     return lines
 
@@ -133,9 +183,9 @@ def chart(rows):
         if of_case:
             worst = max(of_case, key=share)
             value = worst["ratio"] if worst["peer"] else worst["ns"]
-            bars.append((name, share(worst), worst["ok"], f"{value:.2f} of {budget_text(worst)[2:]}"))
-    left, unit, step, top = 330, 300, 24, 34
-    width, height = left + int(unit * 1.5) + 130, top + step * len(bars) + 14
+            bars.append((name, share(worst), worst["ok"], f"{value:,.{0 if 'unit' in worst else 2}f} of {budget_text(worst)[2:]}"))
+    left, unit, step, top = 40 + 7 * max((len(name) for name, *_ in bars), default=0), 300, 24, 34
+    width, height = left + int(unit * 1.5) + 190, top + step * len(bars) + 14
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
@@ -152,10 +202,82 @@ def chart(rows):
     return "\n".join(out)
 
 
+def points_of(rows, patterns):
+    """Lists of (x, y) by series."""
+    lines = {}
+    for pattern, suffix in patterns:
+        for row in rows:
+            match = re.match(pattern, row["case"])
+            if not match or row["impl"].endswith(STATIC) or row["impl"].startswith(("mutex pair", "reclaim")):
+                continue
+            lines.setdefault(row["impl"] + suffix, []).append((float(match.group(1)), row["ns"]))
+    return {name: sorted(points) for name, points in lines.items() if len(points) > 1}
+
+
+def ticks(values, logarithmic):
+    """Places for lines of a grid that includes all values."""
+    if logarithmic:
+        return [10.0**e for e in range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)]
+    step = 10 ** math.floor(math.log10(max(values)))
+    step = next(step * part for part in (0.2, 0.5, 1, 2) if max(values) / (step * part) <= 6)
+    return [i * step for i in range(math.ceil(max(values) / step) + 1)]
+
+
+def picture(title, below, lines, logarithmic):
+    """Lines over a common grid. y is logarithmic in any case where the highest is far above the lowest."""
+    xs = sorted({x for points in lines.values() for x, _ in points})
+    ys = [y for points in lines.values() for _, y in points]
+    log_y = logarithmic or max(ys) / min(ys) > 20
+    x_ticks, y_ticks = (ticks(xs, True) if logarithmic else xs), ticks(ys, log_y)
+    left, top, right, bottom = 70, 40, 480, 300
+
+    def place(value, marks, log, start, end):
+        low, high, value = (math.log10(v) if log else v for v in (marks[0], marks[-1], value))
+        return start + (end - start) * (value - low) / (high - low)
+
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 {bottom + 45}" font-family="sans-serif" font-size="13">',
+        f'<rect width="780" height="{bottom + 45}" fill="#ffffff"/>',
+        f'<text x="{left}" y="20" fill="#222">{xml.sax.saxutils.escape(title)}</text>',
+    ]
+    for tick in y_ticks:
+        y = place(tick, y_ticks, log_y, bottom, top)
+        out.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#ddd"/>')
+        out.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{tick:,g}</text>')
+    for tick in x_ticks:
+        x = place(tick, x_ticks, logarithmic, left, right)
+        out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555">{tick:,.0f}</text>')
+    out.append(f'<text x="{(left + right) / 2}" y="{bottom + 36}" text-anchor="middle" fill="#555">{below}</text>')
+    for i, (name, points) in enumerate(lines.items()):
+        at = [
+            (place(x, x_ticks, logarithmic, left, right), place(y, y_ticks, log_y, bottom, top)) for x, y in points
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+        colour = COLOURS[i % len(COLOURS)]
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
+        out.append(f'<rect x="{right + 40}" y="{top + 22 * i}" width="14" height="14" fill="{colour}"/>')
+        out.append(f'<text x="{right + 62}" y="{top + 22 * i + 12}" fill="#222">{xml.sax.saxutils.escape(name)}</text>')
+    out.append("</svg>\n")
+    return "\n".join(out)
+
+
+def write_pictures(path, obj, rows):
+    """Returns the lines of Markdown that show them."""
+    shown = []
+    for picture_obj, suffix, title, below, patterns, logarithmic in PICTURES:
+        lines = points_of(rows, patterns) if picture_obj == obj else {}
+        if lines:
+            file = path.with_name(f"benchmarks-{obj}-{suffix}.svg")
+            file.write_text(picture(title, below, lines, logarithmic))
+            shown.append(f"![{title}]({file.name})")
+    return shown
+
+
 def write_docs(path, obj, rows, lines):
     begin, end = f"<!-- begin {obj} -->", f"<!-- end {obj} -->"
-    picture = path.with_name(f"benchmarks-{obj}.svg")
-    picture.write_text(chart(rows))
+    bars = path.with_name(f"benchmarks-{obj}.svg")
+    bars.write_text(chart(rows))
     section = "\n".join([
         begin,
         f"## {rows[0]['table']}",
@@ -164,7 +286,8 @@ def write_docs(path, obj, rows, lines):
         "",
         NOTES.get(obj, ""),
         markdown(lines),
-        f"![measured over budget]({picture.name})",
+        f"![measured over budget]({bars.name})",
+        *write_pictures(path, obj, rows),
         end,
     ])
     sections = {}

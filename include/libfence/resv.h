@@ -61,8 +61,9 @@ struct lf_ww_lock {
 
 /** A reservation. Embed it; nothing in it is yours. */
 struct lf_resv {
+	lf_atomic_ptr block; /**< not yours; what readers load, away from what writers write */
+	char apart[64 - sizeof(lf_atomic_ptr)]; /**< not yours */
 	struct lf_ww_lock lock; /**< not yours */
-	lf_atomic_ptr block; /**< not yours */
 	lf_atomic_u64 generation; /**< not yours */
 	void *spares; /**< not yours */
 	uint32_t reserved; /**< not yours */

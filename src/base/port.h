@@ -122,16 +122,23 @@ PORT_DEFINE_ATOMIC(u32, lf_atomic_u32, uint32_t)
 PORT_DEFINE_ATOMIC(u64, lf_atomic_u64, uint64_t)
 PORT_DEFINE_ATOMIC(ptr, lf_atomic_ptr, uintptr_t)
 
+/* One look in a loop of looking. */
+static inline void port_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+	port_point();
+}
+
 /* One round of waiting for a lock that is held for a few instructions: spins, then lets others run. Start with *rounds 0. */
 static inline void port_relax(unsigned *rounds)
 {
 	if (++*rounds < 64) {
-#if defined(__x86_64__) || defined(__i386__)
-		__builtin_ia32_pause();
-#endif
-	} else {
-		sched_yield();
+		port_pause();
+		return;
 	}
+	sched_yield();
 	port_point();
 }
 

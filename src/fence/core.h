@@ -31,7 +31,7 @@ _Static_assert(sizeof(void *) != 8 || sizeof(struct lf_fence) == 64, "a fence is
 #define FENCE_KIND        UINT32_C(0x00007000) /* enum fence_kind; 0 in memory that was never initialised */
 #define FENCE_ORDERED     UINT32_C(0x00008000) /* of an ordered timeline */
 #define FENCE_PUBLISHED   UINT32_C(0x00010000) /* readers may find it without a reference: its memory waits for a grace period */
-#define FENCE_ENABLED     UINT32_C(0x00020000) /* the enable hook was called */
+#define FENCE_ENABLED     UINT32_C(0x00020000) /* the enable hook was called, or there is none */
 #define FENCE_SYNC_WAITER UINT32_C(0x00040000) /* somebody sleeps until a callback returns */
 #define FENCE_DEAD        UINT32_C(0x00080000) /* the last reference is the dispatcher's to put */
 #define FENCE_HOOK        UINT32_C(0x00100000) /* one hook in flight; 5 bits */

@@ -608,6 +608,8 @@ static void place(struct lf_timeline *tl, struct lf_fence *f, uint64_t seqno) LF
 	state |= FENCE_OF_TIMELINE << FENCE_KIND_SHIFT;
 	if (!(tl->flags & LF_TIMELINE_UNORDERED))
 		state |= FENCE_ORDERED;
+	if (!tl->origin.ops || !tl->origin.ops->enable)
+		state |= FENCE_ENABLED; /* nobody need look for a hook */
 	f->context = tl->context;
 	f->seqno = seqno;
 	fence_set_state(f, state);

@@ -102,12 +102,19 @@ static void resv_assert_valid(const struct lf_resv *resv)
 	invariant(n == resv->spares_free);
 }
 
+__attribute__((cold)) static int report_null(const char *function)
+{
+	return misuse(-EINVAL, "%s: the reservation is NULL", function);
+}
+
 /* Whether the caller may change the list: 0, or the error that says why not. */
 static int check_holder(const struct lf_resv *resv, const char *function)
 {
 	if (library_poisoned())
 		return -EOWNERDEAD;
-	if (unlikely(!resv || !ww_is_held(&resv->lock)))
+	if (unlikely(!resv))
+		return report_null(function);
+	if (unlikely(!ww_is_held(&resv->lock)))
 		return misuse(-EINVAL, "%s: reservation %p is not locked by the caller", function, (const void *)resv);
 	return 0;
 }
@@ -168,21 +175,25 @@ void lf_resv_fini(struct lf_resv *resv)
 
 int lf_resv_lock(struct lf_resv *resv, struct lf_ticket *ticket)
 {
-	return ww_lock(&resv->lock, ticket, __func__);
+	return likely(resv) ? ww_lock(&resv->lock, ticket, __func__) : report_null(__func__);
 }
 
 int lf_resv_lock_slow(struct lf_resv *resv, struct lf_ticket *ticket)
 {
-	return ww_lock_slow(&resv->lock, ticket, __func__);
+	return likely(resv) ? ww_lock_slow(&resv->lock, ticket, __func__) : report_null(__func__);
 }
 
 int lf_resv_trylock(struct lf_resv *resv, struct lf_ticket *ticket)
 {
-	return ww_trylock(&resv->lock, ticket, __func__);
+	return likely(resv) ? ww_trylock(&resv->lock, ticket, __func__) : report_null(__func__);
 }
 
 void lf_resv_unlock(struct lf_resv *resv)
 {
+	if (unlikely(!resv)) {
+		report_null(__func__);
+		return;
+	}
 	if (!ww_check_held(&resv->lock, __func__))
 		return;
 	resv_assert_valid(resv);

@@ -66,10 +66,10 @@
 #define ANONYMOUS UINT32_C(16) /* stands for a thread without ticket, in one wait */
 
 /*
- * Rounds of looking before a wait joins the queue, and again before it sleeps. They take about a microsecond; most holders take less. Not
- * as many as port_relax() takes for a reason to yield.
+ * Rounds of looking before a wait joins the queue: about a microsecond, which most holders do not take. And before it sleeps: about as
+ * long as sleeping and being woken takes, so that who waits for a transaction, which holds longer, is there when it is handed the lock.
  */
-enum { LOOKS = 40 };
+enum { LOOKS = 40, LOOKS_QUEUED = 250 };
 
 lf_atomic_u32 ww_injecting;
 
@@ -279,8 +279,6 @@ static int check(const struct lf_ww_lock *l, const struct lf_ticket *ticket, con
 
 	if (ret)
 		return ret;
-	if (!l)
-		return misuse(-EINVAL, "%s: the reservation is NULL", function);
 	if (!ticket)
 		return 0;
 	if (ticket->thread != me)
@@ -344,8 +342,9 @@ unlock:
 /* One round of waiting: a look, or in the end sleep. */
 static void doze(struct lf_ticket *ticket, uint32_t word, unsigned *rounds)
 {
-	if (*rounds < LOOKS) {
-		port_relax(rounds);
+	if (*rounds < LOOKS_QUEUED) {
+		++*rounds;
+		port_pause();
 		return;
 	}
 	/* relaxed: it says that we sleep, and nothing else */
@@ -374,7 +373,8 @@ static int wait_for(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mi
 {
 	int ret;
 
-	if (look_and_take(l, mine))
+	/* Who holds something may have to give way, and is waited for: it asks at once. */
+	if (!ticket->held && look_and_take(l, mine))
 		return 0;
 	/* Without this it would join the queue to leave it. */
 	if (ticket->held && (flags_of(ticket) & WOUNDED))
@@ -480,7 +480,7 @@ bool ww_is_held_by_ticket(const struct lf_ww_lock *l, struct library_thread *me)
 
 bool ww_report_not_held(const struct lf_ww_lock *l, const char *function)
 {
-	misuse(0, "%s: %s", function, !l ? "the reservation is NULL" : ww_is_locked(l) ? "another thread has the lock" : "it is not locked");
+	misuse(0, "%s: %s", function, ww_is_locked(l) ? "another thread has the lock" : "it is not locked");
 	return false;
 }
 

@@ -72,7 +72,7 @@ int ww_lock_contended(struct lf_ww_lock *l, struct lf_ticket *ticket, struct lib
 /* Whether nothing speaks against taking the lock but that somebody may have it. If something does, ww_lock_contended() says what. */
 static inline bool ww_may_take(const struct lf_ww_lock *l, const struct lf_ticket *ticket, const struct library_thread *me)
 {
-	if (library_poisoned() || unlikely(!l))
+	if (library_poisoned())
 		return false;
 	if (!ticket)
 		return true;
@@ -138,7 +138,7 @@ void ww_unlock_contended(struct lf_ww_lock *l);
 /* Whether the caller may unlock; reports when not. What a holder does last happens between this and ww_unlock(). */
 static inline bool ww_check_held(const struct lf_ww_lock *l, const char *function)
 {
-	return likely(l && ww_is_held(l)) || ww_report_not_held(l, function);
+	return likely(ww_is_held(l)) || ww_report_not_held(l, function);
 }
 
 /* The caller has the lock, and asked ww_check_held(). */

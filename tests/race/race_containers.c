@@ -202,7 +202,7 @@ static void members_of_an_array_signaled_by_two_threads(void **state)
 	pthread_t threads[3];
 
 	halves.seed = test_seed();
-	halves.rounds = test_rounds(20000);
+	halves.rounds = test_rounds(8000);
 	gate_init(&halves.gate, 4);
 	test_watchdog(100, "members signaled by two threads");
 	threads[0] = thread_start(signal_half, &numbers[0], 0);
@@ -319,7 +319,7 @@ static void any_array_of_two_signaled_at_once(void **state)
 	pthread_t threads[3];
 
 	any.seed = test_seed();
-	any.rounds = test_rounds(30000);
+	any.rounds = test_rounds(12000);
 	gate_init(&any.gate, 4);
 	test_watchdog(100, "any of two");
 	threads[0] = thread_start(signal_one, &numbers[0], 0);
@@ -523,7 +523,7 @@ static void chain_is_appended_to_signaled_searched_and_walked(void **state)
 	pthread_t threads[4];
 
 	chain.seed = test_seed();
-	chain.points = test_rounds(100000);
+	chain.points = test_rounds(40000);
 	chain.begun = calloc((size_t)chain.points, sizeof(*chain.begun));
 	assert_non_null(chain.begun);
 	test_watchdog(100, "a chain that moves");
@@ -574,7 +574,7 @@ static void nested_arrays_built_while_their_leaves_are_signaled(void **state)
 	pthread_t threads[2];
 
 	nest.seed = random = test_seed();
-	nest.rounds = test_rounds(15000);
+	nest.rounds = test_rounds(6000);
 	gate_init(&nest.gate, 3);
 	test_watchdog(100, "nested arrays that are built meanwhile");
 	threads[0] = thread_start(signal_leaves, &numbers[0], 0);
@@ -674,7 +674,7 @@ static void link_that_two_threads_append_to(void **state)
 	pthread_t threads[3];
 
 	forks.seed = test_seed();
-	forks.rounds = test_rounds(15000);
+	forks.rounds = test_rounds(6000);
 	gate_init(&forks.gate, 4);
 	test_watchdog(100, "a link that two threads append to");
 	threads[0] = thread_start(append_branch, &numbers[0], 0);
@@ -795,7 +795,7 @@ static void interest_in_overlapping_containers_while_they_are_signaled(void **st
 	pthread_t threads[3];
 
 	interest.seed = test_seed();
-	interest.rounds = test_rounds(15000);
+	interest.rounds = test_rounds(6000);
 	assert_int_equal(lf_timeline_create(&desc, &interest.tl), 0);
 	gate_init(&interest.gate, 4);
 	test_watchdog(100, "interest in overlapping containers");
