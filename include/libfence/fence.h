@@ -120,7 +120,7 @@ LF_API uint64_t lf_fence_context(const struct lf_fence *f);
  * The place of a fence on its timeline.
  *
  * @param f borrowed for the call
- * @return 64 bits that never wrap; 0 for a stand-alone fence. Immutable.
+ * @return 64 bits that never wrap; 0 for a stand-alone fence or an array. Immutable.
  */
 LF_API uint64_t lf_fence_seqno(const struct lf_fence *f);
 
@@ -316,7 +316,8 @@ struct lf_wait_many {
 };
 
 /**
- * Waits until @p need of the fences are signaled. Allocates nothing, sleeps once, takes every node back before it returns.
+ * Waits until @p need of the fences are signaled. Allocates nothing, sleeps once, takes every node back before it returns. (A
+ * container that another thread is just enabling is an exception: to enable its leaves at once takes memory, if there is any.)
  *
  * @param wait described by struct lf_wait_many
  * @param ret_first when not NULL, and the call returned 0 with count not 0 and need not 0: the smallest index whose fence was signaled

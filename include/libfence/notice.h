@@ -28,7 +28,10 @@ struct lf_notice;
  */
 typedef void (*lf_notice_fn)(struct lf_notice *notice);
 
-/** A notice. Caller's storage, usually embedded in what it is about. */
+/**
+ * A notice. Caller's storage, usually embedded in what it is about. Its memory ends after lf_notice_fini(): also one that has fired keeps
+ * something, a reference on the last fence.
+ */
 struct lf_notice {
 	struct lf_fence_cb cb; /**< not yours */
 	struct lf_fence *fence; /**< not yours */

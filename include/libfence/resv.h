@@ -8,7 +8,7 @@
  *     lf_resv_lock(r, ticket)  ->  lf_resv_reserve(r, n)  ->  lf_resv_add(r, fence, usage) n times  ->  lf_resv_unlock(r)
  *
  * reserve can fail, add cannot. Readers take no lock: each query is answered from one *snapshot* of the list, taken at its call; it
- * never waits for a writer, never starts again, and takes no reference in order to look.
+ * never waits for a writer and never starts again. To look (test, cursor) takes no reference; what takes longer holds the list by one.
  *
  * The list says what is pending, not what went wrong: a fence that completed, with or without error, is dropped by the next reserve. Who must
  * know of errors looks first, and reserves then.
@@ -107,7 +107,7 @@ LF_API void lf_resv_fini(struct lf_resv *resv);
  *
  * @return 0. -EDEADLK: another transaction goes first; unlock everything that @p ticket holds, then lf_resv_lock_slow() this one. -EALREADY:
  * @p ticket (or, without ticket, this thread: reported) holds it already; nothing changed. -EPERM (reported): it would have to wait, and
- * the caller may not. -EINVAL (reported): the ticket is of another class or thread. -EOWNERDEAD in a poisoned child.
+ * the caller may not, or for a lock that this thread holds without this ticket. -EINVAL (reported): the ticket is of another class or thread. -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_resv_lock(struct lf_resv *resv, struct lf_ticket *ticket) LF_MUST_CHECK;
 

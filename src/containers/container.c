@@ -29,7 +29,7 @@
  * C5. The last thing that a claimed node does to its container is to set the place to NULL, inside the member's lock. So who finds
  *     a place NULL, or has had the member's lock and not found the node, may free the container as far as that place goes.
  * C6. A member was published before its place pointed to it. So inside a read section what a place pointed to is memory of that same
- *     fence, and taking a reference fails only when it was let go of, which is after it was counted.
+ *     fence, and taking a reference fails only when it was let go of: after it was counted, or when the container needs it no more.
  * C7. A container that a node completes is signaled and not drained when the node's lock on it ends, so it outlives its last put (F9), and
  *     is next in the first phase of the very dispatch that runs the node. No recursion: a million nested ones are a list.
  *

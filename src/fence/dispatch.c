@@ -5,7 +5,7 @@
  * Purpose: run each callback exactly once, on the thread that signals, with nothing of the library held; let anybody take one back at any
  * time without waiting for another.
  *
- * A signaled fence is dispatched in two phases. First the internal nodes (waiters, dependencies of jobs), under the fence's lock, since
+ * A signaled fence is dispatched in two phases. First the internal nodes (waiters, containers, dependencies of jobs), under the fence's lock, since
  * they only count; what a count asks for (waking a thread, kicking a queue) is done after the lock was given back. Then the user's
  * callbacks, one at a time. So no callback, blocking as it may, holds up a waiter.
  *
@@ -30,10 +30,9 @@
  *     under the lock and then advances sync_sequence, on which they sleep, from a value that they read under the lock: so a sleeper that
  *     comes late does not sleep. (The state word itself would not do: cleared and set again by another sleeper it looks the same.) One
  *     word serves all fences, since such waits are rare, and it outlives every fence.
+ * D6. A reference that an internal node gives to the dispatcher (fence_after.put) is put under the lock, or left as the last one (F9).
  *
  * Ordering: fence-push. What a callback wrote is seen by whoever learns under the lock (fence-lock) that it has returned.
- *
- * D6. A reference that an internal node gives to the dispatcher (fence_after.put) is put under the lock, or left as the last one (F9).
  *
  * Not here: containers. Their nodes are internal ones (containers/container.c).
  */

@@ -7,14 +7,16 @@
  *
  * States of the owner word (ww.h):
  *
- *     free <-> owned <-> owned, WAITERS
+ *     free <-> owned <-> owned, WAITERS <-> WAITERS
  *
  * | from | to | by |
  * |---|---|---|
  * | free | owned | ww_take(): ww_lock(), ww_trylock(); take_or_stop() |
  * | owned | free | ww_unlock() |
  * | owned | owned, WAITERS | take_or_stop() |
- * | owned, WAITERS | free; owned by the oldest waiter, with WAITERS while others wait | ww_unlock_contended() |
+ * | owned, WAITERS | free; owned by the oldest waiter, with WAITERS while others wait; WAITERS | pass_on(): ww_unlock_contended() |
+ * | WAITERS | owned by the oldest waiter | take_when_called(); pass_on(): leave() |
+ * | WAITERS | owned by somebody else, WAITERS | take_or_stop() |
  *
  * States of a ticket's word while it waits: 0 -> SLEEPING -> ... + GRANTED or DIE, each by one who has taken it off the queue, and WOUNDED
  * at any time while it holds something. The ticket's own thread clears all but WOUNDED when its wait ends, and WOUNDED when it holds
@@ -22,8 +24,10 @@
  *
  * Invariants:
  * W1. The queue of a lock is sorted by stamp, oldest first; nobody in it is GRANTED or told to DIE (assert_valid()).
- * W2. While somebody is in the queue the owner word is owned, WAITERS (assert_valid()). So the lock is never free under waiters, and there
- *     is no overtaking: a lock with waiters changes hands only to the oldest of them.
+ * W2. While somebody is in the queue the owner word has WAITERS; and if nobody owns the lock, the oldest waiter is CALLED (assert_valid()). A
+ *     lock with waiters is handed over to the oldest of them, with one exception: one that sleeps is called, once in a wait, and until it has
+ *     come, others may take the lock. (Waking takes longer than most transactions: with hand-over alone, a lock that is wanted all the
+ *     time goes from sleeper to sleeper.)
  * W3. Whoever has the spinlock and has seen WAITERS in the word, may use the ticket that the word names until it gives the spinlock back:
  *     its owner cannot finish unlocking before, and a ticket that owns a lock is alive. Nobody else follows a pointer out of the word.
  * W4. A waiting ticket is used by others only under the spinlock of the lock it waits for, or when they took it off the queue. What they do
@@ -35,13 +39,14 @@
  *
  * No deadlock: in a circle of tickets that wait for each other each holds something. Under wait-die each would be older than the next (W6).
  * Under wound-wait one at least is older than the next; that next one is WOUNDED, and so does not wait. W6 holds from the beginning of
- * a wait (enter()); the owner changes under a waiter by hand-over alone, to one who is older than all that stay: under wound-wait that is
- * right, and under wait-die those who hold something are told to die (losers()). A thread without ticket holds one lock only, as far as we
- * are concerned, and has no part in circles.
+ * a wait (enter()). When the owner changes under a waiter, then to the oldest waiter or to one who came by (W2). Under wait-die, those who
+ * are younger than the new owner and hold something are told to die (losers()). Under wound-wait, a new owner who is younger than a
+ * waiter that holds something is WOUNDED from the start (wound_if_younger()). A thread without ticket holds one lock only, as far as we are
+ * concerned, and has no part in circles.
  *
  * No starvation: stamps only grow, and a ticket keeps its own, so only finitely many are older. Let all of them be through. Then our ticket
  * is the oldest: nobody refuses it, or wounds it, any more; where it waits it is the first of the queue, and the owner, which does not wait
- * for ever since there is no deadlock, hands over to it. A thread that waits without a ticket gets a stamp when it begins to, and has the
+ * for ever since there is no deadlock, hands over to it, or calls it; then the next owner at the latest hands over. A thread that waits without a ticket gets a stamp when it begins to, and has the
  * same promise.
  *
  * Locking: the spinlock of a lock protects its queue. Nobody has two of them, and no user code, no sleep and no system call is under one.
@@ -64,6 +69,7 @@
 #define WOUNDED   UINT32_C(4) /* shall not wait any more while it holds something: an older one waits for it */
 #define SLEEPING  UINT32_C(8) /* must be woken */
 #define ANONYMOUS UINT32_C(16) /* stands for a thread without ticket, in one wait */
+#define CALLED    UINT32_C(32) /* was woken to take the lock, in this wait; the next time it is handed over */
 
 /*
  * Rounds of looking before a wait joins the queue: about a microsecond, which most holders do not take. And before it sleeps: about as
@@ -129,6 +135,12 @@ static void forget_wait(struct lf_ticket *ticket)
 		;
 }
 
+/* Whether nobody owns the lock, though some may wait. */
+static bool is_free(uintptr_t word)
+{
+	return !(word & ~WW_WAITERS);
+}
+
 /* Under the spinlock. Costly. */
 static void assert_valid(const struct lf_ww_lock *l)
 {
@@ -137,7 +149,7 @@ static void assert_valid(const struct lf_ww_lock *l)
 	if (!DEBUG_CHECKS)
 		return;
 	word = ptr_load(&l->owner, memory_order_relaxed); /* relaxed: WAITERS is changed under the spinlock only */
-	invariant(!l->waiters || ((word & WW_WAITERS) && (word & ~WW_FLAGS))); /* W2 */
+	invariant(!l->waiters || ((word & WW_WAITERS) && (!is_free(word) || (flags_of(l->waiters) & CALLED)))); /* W2 */
 	for (const struct lf_ticket *w = l->waiters; w; w = w->next) {
 		invariant(!(flags_of(w) & (GRANTED | DIE))); /* W1 */
 		invariant(!w->next || is_older(w, w->next)); /* W1 */
@@ -223,9 +235,9 @@ static uintptr_t take_or_stop(struct lf_ww_lock *l, uintptr_t mine) LF_REQUIRES(
 	/* order: ww-lock (acquire): sees what the last holder did */
 	/* order: ww-owner (acq_rel): sees the owner's stamp, and shows ours */
 	do
-		next = word ? word | WW_WAITERS : mine;
+		next = is_free(word) ? mine | (word & WW_WAITERS) : word | WW_WAITERS;
 	while (!ptr_cas(&l->owner, &word, next, memory_order_acq_rel, memory_order_relaxed));
-	return word ? next : 0;
+	return is_free(word) ? 0 : next;
 }
 
 /* Under the spinlock, with a word that has WAITERS. */
@@ -248,10 +260,134 @@ static void enqueue(struct lf_ww_lock *l, struct lf_ticket *ticket) LF_REQUIRES(
 	assert_valid(l);
 }
 
+/* --- Passing on ---------------------------------------------------------------------------------------------------------- */
+
+/* Whom to tell once the spinlock was given back. */
+struct news {
+	const void *sleeper; /* for wake() */
+	struct lf_ticket *dying; /* a list of those who were taken off the queue */
+};
+
+static void tell_news(struct news news)
+{
+	wake(news.sleeper);
+	while (news.dying) {
+		struct lf_ticket *ticket = news.dying;
+
+		news.dying = ticket->next;
+		wake(tell(ticket, DIE));
+	}
+}
+
+static bool is_anonymous(const struct lf_ticket *ticket)
+{
+	/* relaxed: it was set before the ticket joined the queue */
+	return u32_load(&ticket->word, memory_order_relaxed) & ANONYMOUS;
+}
+
+/* Takes those off the queue who may not wait for the new owner (W6), and returns them as a list. */
+static struct lf_ticket *losers(struct lf_ww_lock *l, const struct lf_ticket *owner) LF_REQUIRES(spin_of(l))
+{
+	struct lf_ticket *list = NULL, **end = &list, **at = &l->waiters;
+
+	if (class_of(l->cls)->rule != LF_WAIT_DIE || is_anonymous(owner) || PLANTED(52))
+		return NULL;
+	while (*at) {
+		struct lf_ticket *ticket = *at;
+
+		if (!ticket->held || is_older(ticket, owner)) {
+			at = &ticket->next;
+			continue;
+		}
+		*at = ticket->next;
+		*end = ticket;
+		end = &ticket->next;
+	}
+	*end = NULL;
+	return list;
+}
+
+/* A new owner, who came by, must give way to waiters that are older and hold something (W6). */
+static void wound_if_younger(const struct lf_ww_lock *l, struct lf_ticket *owner) LF_REQUIRES(spin_of(l))
+{
+	const struct lf_ticket *w = l->waiters;
+
+	if (class_of(l->cls)->rule != LF_WOUND_WAIT || is_anonymous(owner) || PLANTED(74))
+		return;
+	while (w && !w->held)
+		w = w->next;
+	if (w && is_older(w, owner))
+		tell(owner, WOUNDED);
+}
+
+/* Makes the first of the queue the owner. */
+static struct lf_ticket *make_owner(struct lf_ww_lock *l, struct lf_ticket *heir) LF_REQUIRES(spin_of(l))
+{
+	uintptr_t word = is_anonymous(heir) ? (uintptr_t)heir->thread : (uintptr_t)heir | WW_TICKET;
+	struct lf_ticket *dying;
+
+	l->waiters = heir->next;
+	dying = losers(l, heir);
+	/* order: ww-owner (release): who finds the ticket in the word sees its stamp */
+	ptr_store(&l->owner, l->waiters ? word | WW_WAITERS : word, memory_order_release);
+	assert_valid(l);
+	return dying;
+}
+
+/* Whether a waiter sleeps and is to be called, rather than handed the lock (W2). Then it does not count as asleep any more. */
+static bool call(struct lf_ticket *ticket)
+{
+	uint32_t word = u32_load(&ticket->word, memory_order_relaxed); /* relaxed: a guess, for the exchange */
+
+	/* order: ww-grant (release): as in tell() */
+	while ((word & SLEEPING) && !(word & CALLED)) {
+		if (u32_cas(&ticket->word, &word, (word & ~SLEEPING) | CALLED, memory_order_release, memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+/* The lock goes to the oldest waiter, if there is one. The caller owns it, or nobody does. */
+static struct news pass_on(struct lf_ww_lock *l) LF_REQUIRES(spin_of(l))
+{
+	struct lf_ticket *heir = l->waiters;
+	struct news news = { NULL, NULL };
+
+	if (!heir) {
+		/* order: ww-lock (release): the next holder sees what was done under the lock */
+		ptr_store(&l->owner, 0, memory_order_release);
+	} else if (call(heir)) {
+		news.sleeper = &heir->word;
+		/* order: ww-lock (release): as above */
+		ptr_store(&l->owner, WW_WAITERS, memory_order_release);
+	} else {
+		news.dying = make_owner(l, heir);
+		/* Under the spinlock, so that a wounded heir finds itself in the queue or granted. */
+		news.sleeper = tell(heir, GRANTED);
+	}
+	return news;
+}
+
+/* What is left of ww_unlock() when there are waiters, or were. */
+void ww_unlock_contended(struct lf_ww_lock *l)
+{
+	struct news news;
+
+	/* As in ww_is_held_by_ticket(). Nobody will ever lock again. */
+	if (library_poisoned())
+		return;
+	port_spin_lock(spin_of(l));
+	assert_valid(l);
+	news = pass_on(l);
+	port_spin_unlock(spin_of(l));
+	tell_news(news);
+}
+
 /* Takes a wounded ticket off the queue. Returns false if it is not in it any more: then it was granted the lock. */
 static bool leave(struct lf_ww_lock *l, struct lf_ticket *ticket)
 {
 	struct lf_ticket **at = &l->waiters;
+	struct news news = { NULL, NULL };
 	bool found;
 
 	port_spin_lock(spin_of(l));
@@ -260,8 +396,30 @@ static bool leave(struct lf_ww_lock *l, struct lf_ticket *ticket)
 	found = *at != NULL;
 	if (found)
 		*at = ticket->next;
+	/* It may have been called: then the next one is. relaxed: under the spinlock, a lock with waiters is given away by who has that */
+	if (found && is_free(ptr_load(&l->owner, memory_order_relaxed)))
+		news = pass_on(l);
 	port_spin_unlock(spin_of(l));
+	tell_news(news);
 	return found || PLANTED(57);
+}
+
+/* Takes the lock if it is still free for one who was called. Returns false when somebody came by, or it was granted meanwhile. */
+static bool take_when_called(struct lf_ww_lock *l, struct lf_ticket *ticket)
+{
+	struct news news = { NULL, NULL };
+	bool taken;
+
+	if (!is_free(ptr_load(&l->owner, memory_order_relaxed))) /* relaxed: a look whether it is worth the spinlock */
+		return false;
+	port_spin_lock(spin_of(l));
+	/* order: ww-lock (acquire): sees what the last holder did */
+	taken = l->waiters == ticket && is_free(ptr_load(&l->owner, memory_order_acquire));
+	if (taken)
+		news.dying = make_owner(l, ticket);
+	port_spin_unlock(spin_of(l));
+	tell_news(news);
+	return taken;
 }
 
 /* --- Lock ---------------------------------------------------------------------------------------------------------------- */
@@ -312,7 +470,7 @@ static bool look_and_take(struct lf_ww_lock *l, uintptr_t mine)
 static int enter(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mine)
 {
 	const bool wound_wait = class_of(l->cls)->rule == LF_WOUND_WAIT;
-	const void *sleeper = NULL;
+	struct news news = { NULL, NULL };
 	struct lf_ticket *owner;
 	uintptr_t word;
 	int ret = 0;
@@ -320,8 +478,11 @@ static int enter(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mine)
 	port_spin_lock(spin_of(l));
 	word = take_or_stop(l, mine);
 	owner = ww_owner_ticket(word);
-	if (!word)
+	if (!word) {
+		news.dying = losers(l, ticket);
+		wound_if_younger(l, ticket);
 		goto unlock;
+	}
 	ret = -EALREADY;
 	if (thread_of(word) == ticket->thread)
 		goto unlock;
@@ -330,12 +491,13 @@ static int enter(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mine)
 	if (ticket->held && owner && !wound_wait && is_older(owner, ticket) && !PLANTED(59))
 		goto unlock;
 	if (ticket->held && owner && wound_wait && is_older(ticket, owner))
-		sleeper = tell(owner, WOUNDED);
+		news.sleeper = tell(owner, WOUNDED);
 	enqueue(l, ticket);
 	ret = -EAGAIN;
 unlock:
 	port_spin_unlock(spin_of(l));
-	wake(PLANTED(53) ? NULL : sleeper);
+	if (!PLANTED(53))
+		tell_news(news);
 	return ret;
 }
 
@@ -362,6 +524,10 @@ static int wait_in_queue(struct lf_ww_lock *l, struct lf_ticket *ticket)
 	while (!((word = flags_of(ticket)) & (GRANTED | DIE))) {
 		if ((word & WOUNDED) && ticket->held && leave(l, ticket))
 			break;
+		if ((word & CALLED) && take_when_called(l, ticket)) {
+			word = GRANTED;
+			break;
+		}
 		doze(ticket, word, &rounds);
 	}
 	forget_wait(ticket);
@@ -482,75 +648,6 @@ bool ww_report_not_held(const struct lf_ww_lock *l, const char *function)
 {
 	misuse(0, "%s: %s", function, ww_is_locked(l) ? "another thread has the lock" : "it is not locked");
 	return false;
-}
-
-/* --- Unlock -------------------------------------------------------------------------------------------------------------- */
-
-/* Takes those off the queue who may not wait for the new owner (W6), and returns them as a list. */
-static struct lf_ticket *losers(struct lf_ww_lock *l, const struct lf_ticket *owner) LF_REQUIRES(spin_of(l))
-{
-	struct lf_ticket *list = NULL, **end = &list, **at = &l->waiters;
-
-	/* relaxed: it was set before the ticket joined the queue */
-	if (class_of(l->cls)->rule != LF_WAIT_DIE || (u32_load(&owner->word, memory_order_relaxed) & ANONYMOUS) || PLANTED(52))
-		return NULL;
-	while (*at) {
-		struct lf_ticket *ticket = *at;
-
-		if (!ticket->held) {
-			at = &ticket->next;
-			continue;
-		}
-		*at = ticket->next;
-		*end = ticket;
-		end = &ticket->next;
-	}
-	*end = NULL;
-	return list;
-}
-
-/* Makes a waiter the owner, who was the first of the queue. Returns what wake() wants. */
-static const void *hand_over(struct lf_ww_lock *l, struct lf_ticket *heir) LF_REQUIRES(spin_of(l))
-{
-	/* relaxed: as in losers() */
-	bool anonymous = u32_load(&heir->word, memory_order_relaxed) & ANONYMOUS;
-	uintptr_t word = anonymous ? (uintptr_t)heir->thread : (uintptr_t)heir | WW_TICKET;
-
-	/* order: ww-owner (release): who finds the ticket in the word sees its stamp */
-	ptr_store(&l->owner, l->waiters ? word | WW_WAITERS : word, memory_order_release);
-	assert_valid(l);
-	/* Under the spinlock, so that a wounded heir finds itself in the queue or granted. */
-	return tell(heir, GRANTED);
-}
-
-/* What is left of ww_unlock() when there are waiters, or were. */
-void ww_unlock_contended(struct lf_ww_lock *l)
-{
-	struct lf_ticket *heir, *dying = NULL;
-	const void *sleeper = NULL;
-
-	/* As in ww_is_held_by_ticket(). Nobody will ever lock again. */
-	if (library_poisoned())
-		return;
-	port_spin_lock(spin_of(l));
-	assert_valid(l);
-	heir = l->waiters;
-	if (heir) {
-		l->waiters = heir->next;
-		dying = losers(l, heir);
-		sleeper = hand_over(l, heir);
-	} else {
-		/* order: ww-lock (release): the next holder sees what was done under the lock */
-		ptr_store(&l->owner, 0, memory_order_release);
-	}
-	port_spin_unlock(spin_of(l));
-	wake(sleeper);
-	while (dying) {
-		struct lf_ticket *ticket = dying;
-
-		dying = ticket->next;
-		wake(tell(ticket, DIE));
-	}
 }
 
 /* --- Life ---------------------------------------------------------------------------------------------------------------- */

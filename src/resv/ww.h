@@ -41,7 +41,7 @@ static inline struct lf_ticket *ww_owner_ticket(uintptr_t word)
 /* For library_check_fence_wait(). */
 static inline void ww_note_held(struct library_thread *me, int change)
 {
-	if (library_validates(LF_VALIDATE_WAITS))
+	if (library_validates(LF_VALIDATE_WAITS) && (change > 0 || me->held))
 		me->held += (unsigned)change;
 }
 
@@ -127,7 +127,8 @@ static inline bool ww_is_held(const struct lf_ww_lock *l)
 /* By anybody. */
 static inline bool ww_is_locked(const struct lf_ww_lock *l)
 {
-	return ptr_load(&l->owner, memory_order_relaxed) != 0; /* relaxed: true or not, for others it may change at once */
+	/* relaxed: true or not, for others it may change at once */
+	return (ptr_load(&l->owner, memory_order_relaxed) & ~WW_WAITERS) != 0;
 }
 
 /* --- Unlock ------------------------------------------------------------------------------------------------------------------ */

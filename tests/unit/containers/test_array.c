@@ -587,6 +587,50 @@ static void enable_hook_that_completes_its_fence_completes_the_array(void **stat
 	}
 }
 
+/* The other part of the graph, and how waiting for it in the hook of a leaf ended. */
+struct part {
+	struct lf_fence *f;
+	int result;
+};
+
+static void wait_for_part(struct producer *p, struct lf_fence *f, enum hook hook)
+{
+	struct part *part = p->user;
+
+	if (hook == HOOK_ENABLE)
+		part->result = lf_fence_wait(part->f, lf_now() + 10 * INT64_C(1000000000));
+}
+
+static void enable_hook_may_wait_for_another_part_of_its_own_graph(void **state)
+{
+	struct producer waits, answers;
+	struct lf_fence *a, *b, *inner, *outer;
+	struct part part = { .result = -1 };
+
+	(void)state;
+	producer_init(&waits, 0);
+	producer_init(&answers, 0);
+	a = emit(waits.tl);
+	b = emit(answers.tl);
+	answers.enable_result = 1; /* done, once somebody asks */
+	waits.enable_result = 1;
+	waits.during = wait_for_part;
+	waits.user = &part;
+	inner = ALL(ALL(GET(b)));
+	outer = ALL(GET(inner), GET(a)); /* comes to a before it has opened the inner one */
+	part.f = inner;
+	assert_int_equal(lf_fence_wait(outer, LF_DEADLINE_NEVER), 0);
+	assert_int_equal(part.result, 0);
+	assert_int_equal(count_get(&waits.enables), 1);
+	assert_int_equal(count_get(&answers.enables), 1);
+	lf_fence_put(outer);
+	lf_fence_put(inner);
+	lf_fence_put(a);
+	lf_fence_put(b);
+	producer_fini(&waits, 1);
+	producer_fini(&answers, 1);
+}
+
 static void arming_allocates_nothing(void **state)
 {
 	struct producer p;
@@ -1385,6 +1429,7 @@ int main(void)
 		TEST_WARM(interest_goes_through_any_nesting_and_meets_each_leaf_once),
 		TEST_WARM(members_that_are_signaled_are_not_armed),
 		TEST_WARM(enable_hook_that_completes_its_fence_completes_the_array),
+		TEST_WARM(enable_hook_may_wait_for_another_part_of_its_own_graph),
 		TEST_WARM(arming_allocates_nothing),
 		TEST_WARM(enable_hook_may_signal_all_members_and_put_a_reference),
 		TEST_WARM(check_asks_each_leaf_once),

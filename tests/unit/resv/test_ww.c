@@ -781,8 +781,8 @@ static void new_owner_by_hand_over_is_wounded_like_any(void **state)
 	queue(&a[1], &l, 1);
 	until_asleep(&a[1]);
 	assert_int_equal(unlock(&l, NULL), 0);
-	queue(&a[0], &l, 1);
 	assert_int_equal(result(&a[1]), 0);
+	queue(&a[0], &l, 1);
 	assert_int_equal(order(&a[1], lock, &busy), -EDEADLK);
 	assert_int_equal(order(&a[1], unlock, &l), 0);
 	assert_int_equal(result(&a[0]), 0);
@@ -826,8 +826,84 @@ static void oldest_waiter_goes_first_under_both_rules(void **state)
 	oldest_goes_first(NULL);
 }
 
-/* In the moment of the unlock: nobody can come between, even while the new owner sleeps. */
-static void unlock_makes_the_oldest_waiter_the_owner_at_once(void **state)
+static atomic_int turns;
+
+static int lock_and_unlock(struct lf_ww_lock *l, struct lf_ticket *ticket)
+{
+	must(lock(l, ticket) == 0);
+	atomic_fetch_add(&turns, 1);
+	return unlock(l, ticket);
+}
+
+/* It takes time to wake: meanwhile somebody else may have the lock, and then it is handed over. */
+static void sleeper_is_overtaken_once_at_most(void **state)
+{
+	struct lf_ww_lock l;
+	struct actor a;
+	int overtaken = 0, rounds = 0;
+	ww_init(&l, &die);
+	actor_init(&a, &die);
+	for (; overtaken < 20 && rounds < 5000; rounds++) {
+		int before = atomic_load(&turns);
+		assert_int_equal(lock(&l, NULL), 0);
+		begin(&a, lock_and_unlock, &l);
+		until_waiters(&l, 1);
+		until_asleep(&a);
+		assert_int_equal(unlock(&l, NULL), 0);
+		assert_int_equal(lock(&l, NULL), 0);
+		bool first = atomic_load(&turns) == before;
+		assert_int_equal(unlock(&l, NULL), 0);
+		assert_int_equal(lock(&l, NULL), 0);
+		assert_int_equal(atomic_load(&turns), before + 1);
+		assert_int_equal(unlock(&l, NULL), 0);
+		assert_int_equal(result(&a), 0);
+		overtaken += first;
+	}
+	test_note("overtaken %d times in %d rounds", overtaken, rounds);
+	assert_true(overtaken > 0);
+	actor_fini(&a);
+}
+
+/* Likewise under wound-wait: who came by, and is younger than a sleeper that holds something, gives way at its next wait. */
+static void who_overtakes_an_older_sleeper_is_wounded(void **state)
+{
+	struct lf_ww_lock l, own, busy;
+	struct actor a, holder;
+	struct lf_ticket ticket;
+	int overtaken = 0;
+	ww_init(&l, &wound);
+	ww_init(&own, &wound);
+	ww_init(&busy, &wound);
+	actor_init(&a, &wound);
+	actor_init(&holder, &wound);
+	assert_int_equal(order(&holder, lock, &busy), 0);
+	assert_int_equal(order(&a, lock, &own), 0);
+	for (int rounds = 0; overtaken < 5 && rounds < 5000; rounds++) {
+		int before = atomic_load(&turns);
+		lf_ticket_init(&ticket, &wound);
+		assert_int_equal(lock(&l, NULL), 0);
+		begin(&a, lock_and_unlock, &l);
+		until_waiters(&l, 1);
+		until_asleep(&a);
+		assert_int_equal(unlock(&l, NULL), 0);
+		assert_int_equal(lock(&l, &ticket), 0);
+		if (atomic_load(&turns) == before) {
+			assert_int_equal(lock(&busy, &ticket), -EDEADLK);
+			overtaken++;
+		}
+		assert_int_equal(unlock(&l, &ticket), 0);
+		assert_int_equal(result(&a), 0);
+		lf_ticket_fini(&ticket);
+	}
+	assert_true(overtaken > 0);
+	assert_int_equal(order(&a, unlock, &own), 0);
+	assert_int_equal(order(&holder, unlock, &busy), 0);
+	actor_fini(&a);
+	actor_fini(&holder);
+}
+
+/* Who asks without waiting is never put before a waiter, even while that sleeps. */
+static void trylock_overtakes_nobody(void **state)
 {
 	struct lf_ww_lock l;
 	struct actor a;
@@ -1052,7 +1128,9 @@ int main(void)
 		TEST(older_that_holds_nothing_wounds_nobody),
 		TEST(new_owner_by_hand_over_is_wounded_like_any),
 		TEST(oldest_waiter_goes_first_under_both_rules),
-		TEST(unlock_makes_the_oldest_waiter_the_owner_at_once),
+		TEST(sleeper_is_overtaken_once_at_most),
+		TEST(who_overtakes_an_older_sleeper_is_wounded),
+		TEST(trylock_overtakes_nobody),
 		TEST(threads_without_ticket_are_as_old_as_their_wait),
 		TEST(ticket_keeps_its_age_until_it_is_initialised_again),
 		TEST(locking_on_after_EDEADLK_is_told_in_debug_builds),
