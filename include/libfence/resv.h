@@ -81,7 +81,8 @@ struct lf_resv {
 LF_API void lf_resv_init(struct lf_resv *resv, struct lf_ticket_class *cls);
 
 /**
- * Ends a reservation: its references are put. Nobody may hold its lock (reported) or read it.
+ * Ends a reservation: its references are put. Nobody may hold its lock (reported), be in a call
+ * that unlocks it, or read it.
  *
  * @param resv initialised, or zeroed memory; may be initialised again afterwards. Snapshots that were taken of it stay.
  *
@@ -125,7 +126,7 @@ LF_API int lf_resv_lock_slow(struct lf_resv *resv, struct lf_ticket *ticket) LF_
  *
  * @param resv to lock
  * @param ticket like there
- * @return 0; -EBUSY: somebody has it; -EALREADY: @p ticket or this thread has; -EINVAL, -EOWNERDEAD like there.
+ * @return 0; -EBUSY: somebody has it, or is being woken to take it; -EALREADY: @p ticket or this thread has; -EINVAL, -EOWNERDEAD like there.
  */
 LF_API int lf_resv_trylock(struct lf_resv *resv, struct lf_ticket *ticket) LF_MUST_CHECK;
 

@@ -220,9 +220,9 @@ static void install(struct lf_resv *resv, struct block *b)
 	struct block *old = current_block(resv);
 
 	set_current_block(resv, b);
+	block_assert_valid(b);
 	if (old)
 		block_hand_over(old);
-	block_assert_valid(b);
 }
 
 /* @n linked spares; NULL without memory. */
@@ -367,6 +367,10 @@ static bool check_add(const struct lf_resv *resv, const struct lf_fence *f, enum
 {
 	if (!fence_check(f, function) || library_poisoned())
 		return false;
+	if (unlikely(!resv)) {
+		report_null(function);
+		return false;
+	}
 	if (DEBUG_CHECKS && check_holder(resv, function) != 0)
 		return false;
 	if (check_query(resv, *usage, function) != 0)
@@ -405,7 +409,7 @@ static struct block *take_spare(struct lf_resv *resv, const struct lf_fence *f)
 
 size_t lf_resv_replace(struct lf_resv *resv, uint64_t context, struct lf_fence *f, enum lf_usage usage)
 {
-	struct block *old = current_block(resv), *b;
+	struct block *old, *b;
 	size_t gone = 0;
 
 	if (!check_add(resv, f, &usage, __func__) || check_holder(resv, __func__) != 0)
@@ -414,6 +418,7 @@ size_t lf_resv_replace(struct lf_resv *resv, uint64_t context, struct lf_fence *
 		misuse(0, "lf_resv_replace: 0 is no context");
 		return 0;
 	}
+	old = current_block(resv);
 	if (old)
 		block_plan(old, context, &gone);
 	if (gone == 0)
@@ -742,6 +747,8 @@ int lf_resv_copy(struct lf_resv *dst, const struct lf_resv *src)
 
 	if (ret || dst == src)
 		return ret;
+	if (unlikely(!src))
+		return report_null(__func__);
 	lf_resv_snapshot(src, &snapshot);
 	ret = add_pending(dst, &snapshot);
 	lf_snapshot_put(&snapshot);

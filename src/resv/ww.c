@@ -16,11 +16,12 @@
  * | owned | owned, WAITERS | take_or_stop() |
  * | owned, WAITERS | free; owned by the oldest waiter, with WAITERS while others wait; WAITERS | pass_on(): ww_unlock_contended() |
  * | WAITERS | owned by the oldest waiter | take_when_called(); pass_on(): leave() |
+ * | WAITERS | free; WAITERS | pass_on(): leave(), when the one who was called leaves |
  * | WAITERS | owned by somebody else, WAITERS | take_or_stop() |
  *
- * States of a ticket's word while it waits: 0 -> SLEEPING -> ... + GRANTED or DIE, each by one who has taken it off the queue, and WOUNDED
- * at any time while it holds something. The ticket's own thread clears all but WOUNDED when its wait ends, and WOUNDED when it holds
- * nothing any more.
+ * States of a ticket's word while it waits: 0 -> SLEEPING -> ... + GRANTED or DIE, each by one who has taken it off the queue; CALLED,
+ * once, which clears SLEEPING and leaves it in the queue; and WOUNDED at any time while it holds something. The ticket's own thread clears all
+ * but WOUNDED when its wait ends, and WOUNDED when it holds nothing any more.
  *
  * Invariants:
  * W1. The queue of a lock is sorted by stamp, oldest first; nobody in it is GRANTED or told to DIE (assert_valid()).
@@ -30,8 +31,9 @@
  *     time goes from sleeper to sleeper.)
  * W3. Whoever has the spinlock and has seen WAITERS in the word, may use the ticket that the word names until it gives the spinlock back:
  *     its owner cannot finish unlocking before, and a ticket that owns a lock is alive. Nobody else follows a pointer out of the word.
- * W4. A waiting ticket is used by others only under the spinlock of the lock it waits for, or when they took it off the queue. What they do
- *     to it last is to set GRANTED or DIE; the wake that follows uses the address only (park.h P2).
+ * W4. A waiting ticket is used by others only under the spinlock of the lock it waits for, or when they took it off the queue, or to tell it
+ *     WOUNDED under the spinlock of a lock that it owns (W3). What they do to it last is to set
+ *     GRANTED or DIE; the wake that follows uses the address only (park.h P2).
  * W5. A ticket that holds nothing and does not wait has the word 0. So a wound ends with the roll-back that it asked for.
  * W6. A ticket that holds something, and waits for the lock of another ticket, is older than that one (wait-die), or it is younger or
  *     that one is WOUNDED (wound-wait).
@@ -41,7 +43,8 @@
  * Under wound-wait one at least is older than the next; that next one is WOUNDED, and so does not wait. W6 holds from the beginning of
  * a wait (enter()). When the owner changes under a waiter, then to the oldest waiter or to one who came by (W2). Under wait-die, those who
  * are younger than the new owner and hold something are told to die (losers()). Under wound-wait, a new owner who is younger than a
- * waiter that holds something is WOUNDED from the start (wound_if_younger()). A thread without ticket holds one lock only, as far as we are
+ * waiter that holds something is WOUNDED from the start (wound_if_younger()). Who waits for a lock that nobody owns waits for the one who is
+ * CALLED, and that one for nobody but the wake that is under way. A thread without ticket holds one lock only, as far as we are
  * concerned, and has no part in circles.
  *
  * No starvation: stamps only grow, and a ticket keeps its own, so only finitely many are older. Let all of them be through. Then our ticket
@@ -62,6 +65,7 @@
 #include "resv/ww.h"
 
 #include "base/park.h"
+#include "base/rcu.h"
 
 /* lf_ticket.word */
 #define GRANTED   UINT32_C(1) /* has the lock that it waits for */
@@ -149,6 +153,7 @@ static void assert_valid(const struct lf_ww_lock *l)
 	if (!DEBUG_CHECKS)
 		return;
 	word = ptr_load(&l->owner, memory_order_relaxed); /* relaxed: WAITERS is changed under the spinlock only */
+	invariant(l->waiters || word != WW_WAITERS); /* W2 */
 	invariant(!l->waiters || ((word & WW_WAITERS) && (!is_free(word) || (flags_of(l->waiters) & CALLED)))); /* W2 */
 	for (const struct lf_ticket *w = l->waiters; w; w = w->next) {
 		invariant(!(flags_of(w) & (GRANTED | DIE))); /* W1 */
@@ -334,17 +339,25 @@ static struct lf_ticket *make_owner(struct lf_ww_lock *l, struct lf_ticket *heir
 	return dying;
 }
 
-/* Whether a waiter sleeps and is to be called, rather than handed the lock (W2). Then it does not count as asleep any more. */
-static bool call(struct lf_ticket *ticket)
+/* Whether a waiter sleeps and is to be called, rather than handed the lock (W2). Under the spinlock it stays so but for the sleep. */
+static bool is_to_be_called(const struct lf_ticket *ticket)
+{
+	/* relaxed: a guess whether it sleeps; who says so a moment later is handed the lock */
+	return (u32_load(&ticket->word, memory_order_relaxed) & (SLEEPING | CALLED)) == SLEEPING;
+}
+
+/*
+ * Calls a waiter. The owner word says before that the lock is free: so who finds itself CALLED finds that, or an owner who came by and
+ * will hand over, and may sleep again if it does not get the lock. It counts as awake. Returns what wake() wants.
+ */
+static const void *call(struct lf_ticket *ticket)
 {
 	uint32_t word = u32_load(&ticket->word, memory_order_relaxed); /* relaxed: a guess, for the exchange */
 
-	/* order: ww-grant (release): as in tell() */
-	while ((word & SLEEPING) && !(word & CALLED)) {
-		if (u32_cas(&ticket->word, &word, (word & ~SLEEPING) | CALLED, memory_order_release, memory_order_relaxed))
-			return true;
-	}
-	return false;
+	/* order: ww-grant (release): comes after the owner word, and after what was done under the lock */
+	while (!u32_cas(&ticket->word, &word, (word & ~SLEEPING) | CALLED, memory_order_release, memory_order_relaxed))
+		;
+	return &ticket->word;
 }
 
 /* The lock goes to the oldest waiter, if there is one. The caller owns it, or nobody does. */
@@ -356,10 +369,10 @@ static struct news pass_on(struct lf_ww_lock *l) LF_REQUIRES(spin_of(l))
 	if (!heir) {
 		/* order: ww-lock (release): the next holder sees what was done under the lock */
 		ptr_store(&l->owner, 0, memory_order_release);
-	} else if (call(heir)) {
-		news.sleeper = &heir->word;
+	} else if (is_to_be_called(heir)) {
 		/* order: ww-lock (release): as above */
 		ptr_store(&l->owner, WW_WAITERS, memory_order_release);
+		news.sleeper = call(heir);
 	} else {
 		news.dying = make_owner(l, heir);
 		/* Under the spinlock, so that a wounded heir finds itself in the queue or granted. */
@@ -376,10 +389,16 @@ void ww_unlock_contended(struct lf_ww_lock *l)
 	/* As in ww_is_held_by_ticket(). Nobody will ever lock again. */
 	if (library_poisoned())
 		return;
+	/*
+	 * In a read section, since the next owner may be through, and have ended the lock, before the spinlock is given back: its memory
+	 * then waits for us, if it was given to lf_defer_free().
+	 */
+	rcu_begin();
 	port_spin_lock(spin_of(l));
 	assert_valid(l);
 	news = pass_on(l);
 	port_spin_unlock(spin_of(l));
+	rcu_end();
 	tell_news(news);
 }
 
@@ -659,6 +678,7 @@ void ww_init(struct lf_ww_lock *l, struct lf_ticket_class *cls)
 
 void ww_fini(struct lf_ww_lock *l)
 {
-	if (unlikely(ww_is_locked(l)) && !library_poisoned())
+	/* relaxed: nobody else uses it, or that is the mistake; who is being woken to take it counts, too */
+	if (unlikely(ptr_load(&l->owner, memory_order_relaxed)) && !library_poisoned())
 		misuse(0, "lf_resv_fini: somebody has the lock still");
 }

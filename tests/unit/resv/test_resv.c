@@ -901,22 +901,30 @@ static void null_is_reported(void **state)
 	struct lf_snapshot none = { 0 };
 	struct lf_resv_cursor cursor;
 	struct lf_fence **fences;
+	struct lf_resv r;
 	size_t n;
 
 	(void)state;
+	lf_resv_init(&r, NULL);
 	assert_int_equal(lf_resv_lock(NULL, NULL), -EINVAL);
 	assert_int_equal(lf_resv_trylock(NULL, NULL), -EINVAL);
 	lf_resv_unlock(NULL);
 	assert_int_equal(lf_resv_reserve(NULL, 1), -EINVAL);
 	assert_int_equal(lf_resv_reserve_replace(NULL, 1), -EINVAL);
 	assert_int_equal(lf_resv_copy(NULL, NULL), -EINVAL);
+	assert_int_equal(lf_resv_lock(&r, NULL), 0);
+	assert_int_equal(lf_resv_copy(&r, NULL), -EINVAL);
+	lf_resv_unlock(&r);
+	lf_resv_add(NULL, lf_fence_stub(), LF_USAGE_READ);
+	assert_int_equal(lf_resv_replace(NULL, 1, lf_fence_stub(), LF_USAGE_READ), 0);
 	assert_false(lf_resv_test_signaled(NULL, LF_USAGE_READ));
 	assert_int_equal(lf_resv_wait(NULL, LF_USAGE_READ, 0), -EINVAL);
 	assert_int_equal(lf_resv_get_fences(NULL, LF_USAGE_READ, &fences, &n), -EINVAL);
 	lf_resv_cursor_begin(&cursor, NULL, LF_USAGE_READ);
 	assert_null(lf_resv_cursor_next(&cursor));
 	assert_false(lf_snapshot_test_signaled(NULL, LF_USAGE_READ));
-	expect_misuse(11);
+	expect_misuse(14);
+	lf_resv_fini(&r);
 	/* These take it. */
 	lf_resv_fini(NULL);
 	lf_snapshot_put(NULL);
