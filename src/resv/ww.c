@@ -313,7 +313,7 @@ static struct lf_ticket *losers(struct lf_ww_lock *l, const struct lf_ticket *ow
 }
 
 /* A new owner, who came by, must give way to waiters that are older and hold something (W6). */
-static void wound_if_younger(const struct lf_ww_lock *l, struct lf_ticket *owner) LF_REQUIRES(spin_of(l))
+static void wound_if_younger(struct lf_ww_lock *l, struct lf_ticket *owner) LF_REQUIRES(spin_of(l))
 {
 	const struct lf_ticket *w = l->waiters;
 
