@@ -31,26 +31,26 @@
  *     time goes from sleeper to sleeper.)
  * W3. Whoever has the spinlock and has seen WAITERS in the word, may use the ticket that the word names until it gives the spinlock back:
  *     its owner cannot finish unlocking before, and a ticket that owns a lock is alive. Nobody else follows a pointer out of the word.
- * W4. A waiting ticket is used by others only under the spinlock of the lock it waits for, or when they took it off the queue, or to tell it
- *     WOUNDED under the spinlock of a lock that it owns (W3). What they do to it last is to set
- *     GRANTED or DIE; the wake that follows uses the address only (park.h P2).
+ * W4. A waiting ticket is used by others only under the spinlock of the lock it waits for, or when they took it off the queue, or to tell
+ *     it WOUNDED under the spinlock of a lock that it owns (W3). What they do to it last is to set GRANTED or DIE; the wake that follows
+ *     uses the address only (park.h P2).
  * W5. A ticket that holds nothing and does not wait has the word 0. So a wound ends with the roll-back that it asked for.
  * W6. A ticket that holds something, and waits for the lock of another ticket, is older than that one (wait-die), or it is younger or
  *     that one is WOUNDED (wound-wait).
  * W7. library_thread.ticket is NULL, or a ticket of this thread that holds something.
  *
  * No deadlock: in a circle of tickets that wait for each other each holds something. Under wait-die each would be older than the next (W6).
- * Under wound-wait one at least is older than the next; that next one is WOUNDED, and so does not wait. W6 holds from the beginning of
- * a wait (enter()). When the owner changes under a waiter, then to the oldest waiter or to one who came by (W2). Under wait-die, those who
- * are younger than the new owner and hold something are told to die (losers()). Under wound-wait, a new owner who is younger than a
- * waiter that holds something is WOUNDED from the start (wound_if_younger()). Who waits for a lock that nobody owns waits for the one who is
- * CALLED, and that one for nobody but the wake that is under way. A thread without ticket holds one lock only, as far as we are
- * concerned, and has no part in circles.
+ * Under wound-wait one at least is older than the next; that next one is WOUNDED, and so does not wait. W6 holds from the beginning of a
+ * wait (enter()). When the owner changes under a waiter, then to the oldest waiter or to one who came by (W2). Under wait-die, those who
+ * are younger than the new owner and hold something are told to die (losers()). Under wound-wait, a new owner who is younger than a waiter
+ * that holds something is WOUNDED from the start (wound_if_younger()). Who waits for a lock that nobody owns waits for the one who is
+ * CALLED, and that one for nobody but the wake that is under way. A thread without ticket holds one lock only, as far as we are concerned,
+ * and has no part in circles.
  *
  * No starvation: stamps only grow, and a ticket keeps its own, so only finitely many are older. Let all of them be through. Then our ticket
  * is the oldest: nobody refuses it, or wounds it, any more; where it waits it is the first of the queue, and the owner, which does not wait
- * for ever since there is no deadlock, hands over to it, or calls it; then the next owner at the latest hands over. A thread that waits without a ticket gets a stamp when it begins to, and has the
- * same promise.
+ * for ever since there is no deadlock, hands over to it, or calls it; then the next owner at the latest hands over. A thread that waits
+ * without a ticket gets a stamp when it begins to, and has the same promise.
  *
  * Locking: the spinlock of a lock protects its queue. Nobody has two of them, and no user code, no sleep and no system call is under one.
  *
