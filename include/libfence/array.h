@@ -28,8 +28,9 @@ enum lf_array_flags {
  * Makes an array.
  *
  * Its status is the error of the member that was the first to complete with one (of members that were signaled already when the array was
- * made: the first in order), else 1; of an *any* array, the status of the member that signaled it (again, the first in order). Its timestamp is the latest of its
- * members', of an *any* array that of the member that signaled it. It is on no timeline: context and seqno are 0.
+ * made: the first in order), else 1; of an *any* array, the status of the member that signaled it (again, the first in order). Its
+ * timestamp is the latest of its members', of an *any* array that of the member that signaled it. It is on no timeline: context and seqno
+ * are 0.
  *
  * @param fences @p count of them; the array of pointers is borrowed for the call
  * @param count at most UINT32_MAX; with #LF_ARRAY_ALL may be 0, which makes a signaled array with status 1 and timestamp 0

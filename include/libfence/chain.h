@@ -8,12 +8,13 @@
  * timeline semaphore whose points come from different queues; for fences that have nothing to do with each other there is the array
  * (<libfence/array.h>).
  *
- * A link is signaled by whoever signals the last of what it stands for. So inside a callback of its fence it may still be pending, also when
- * all before it is being signaled on another thread.
+ * A link is signaled by whoever signals the last of what it stands for. So inside a callback of its fence it may still be pending, also
+ * when all before it is being signaled on another thread.
  *
  * All links of a chain share a context of their own and are ordered: lf_fence_is_later(), reservations and merging treat a newer link as
  * standing for the older ones. Links let go of the link before them and of their fence as those are signaled, whether or not anybody looks:
- * a chain that nobody waits for holds memory in proportion to what is pending. Like an array, a link arms nothing before somebody waits for it.
+ * a chain that nobody waits for holds memory in proportion to what is pending. Like an array, a link arms nothing before somebody waits for
+ * it.
  */
 #ifndef LIBFENCE_CHAIN_H
 #define LIBFENCE_CHAIN_H

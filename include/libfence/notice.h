@@ -3,9 +3,9 @@
  * @file
  * Notices: being told when all that a reservation holds at one moment is signaled.
  *
- * A notice is armed over a snapshot and fires once, when the last fence of it is signaled: by calling a function, or by writing to an eventfd,
- * which makes any event loop (poll, epoll) a waiter for a reservation: one wake for all of its fences, no lock in the loop's path, and
- * nothing that was there at arming is missed. What is added later is the matter of the next arming; lf_resv_generation() tells whether
+ * A notice is armed over a snapshot and fires once, when the last fence of it is signaled: by calling a function, or by writing to an
+ * eventfd, which makes any event loop (poll, epoll) a waiter for a reservation: one wake for all of its fences, no lock in the loop's path,
+ * and nothing that was there at arming is missed. What is added later is the matter of the next arming; lf_resv_generation() tells whether
  * there was any.
  */
 #ifndef LIBFENCE_NOTICE_H
@@ -20,8 +20,8 @@ struct lf_notice;
 /**
  * Called when a notice fires.
  *
- * @param notice the one that was armed; it may be armed again here, ended (lf_notice_fini()) and then freed. A cancel that comes after it was
- * armed again asks for that arming, and does not wait for the rest of this call.
+ * @param notice the one that was armed; it may be armed again here, ended (lf_notice_fini()) and then freed. A cancel that comes after it
+ * was armed again asks for that arming, and does not wait for the rest of this call.
  *
  * @par Context
  * Like a fence's callback (lf_fence_cb_fn), on the thread that signaled the last fence.
@@ -75,8 +75,8 @@ LF_API void lf_notice_fini(struct lf_notice *notice);
  *
  * @par Context
  * Like lf_fence_add_callback(). Allocates nothing.
- * @return 0: it will fire, perhaps before this returns. -ENOENT: all is signaled already, and it will not. -EALREADY (reported): it is armed,
- * or running. -EINVAL (reported): an argument is missing. -EOWNERDEAD in a poisoned child.
+ * @return 0: it will fire, perhaps before this returns. -ENOENT: all is signaled already, and it will not. -EALREADY (reported): it is
+ * armed, or running. -EINVAL (reported): an argument is missing. -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_notice_arm(struct lf_notice *notice, const struct lf_resv *resv, enum lf_usage usage, lf_notice_fn fn) LF_MUST_CHECK;
 

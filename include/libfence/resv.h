@@ -10,8 +10,8 @@
  * reserve can fail, add cannot. Readers take no lock: each query is answered from one *snapshot* of the list, taken at its call; it
  * never waits for a writer and never starts again. To look (test, cursor) takes no reference; what takes longer holds the list by one.
  *
- * The list says what is pending, not what went wrong: a fence that completed, with or without error, is dropped by the next reserve. Who must
- * know of errors looks first, and reserves then.
+ * The list says what is pending, not what went wrong: a fence that completed, with or without error, is dropped by the next reserve. Who
+ * must know of errors looks first, and reserves then.
  *
  * What a reader may rely on inside a read section: each fence that it finds stays the same live object until the section ends; its
  * identity is immutable and it becomes signaled once. It may be asked and described. To keep it longer, take lf_fence_tryget(), which
@@ -106,9 +106,11 @@ LF_API void lf_resv_fini(struct lf_resv *resv);
  * @par Ordering
  * An acquire: sees what earlier holders did.
  *
- * @return 0. -EDEADLK: another transaction goes first; unlock everything that @p ticket holds, then lf_resv_lock_slow() this one. -EALREADY:
+ * @return 0. -EDEADLK: another transaction goes first; unlock everything that @p ticket holds, then lf_resv_lock_slow() this one.
+ * -EALREADY:
  * @p ticket (or, without ticket, this thread: reported) holds it already; nothing changed. -EPERM (reported): it would have to wait, and
- * the caller may not, or for a lock that this thread holds without this ticket. -EINVAL (reported): the ticket is of another class or thread. -EOWNERDEAD in a poisoned child.
+ * the caller may not, or for a lock that this thread holds without this ticket. -EINVAL (reported): the ticket is of another class or
+ * thread. -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_resv_lock(struct lf_resv *resv, struct lf_ticket *ticket) LF_MUST_CHECK;
 
@@ -126,7 +128,8 @@ LF_API int lf_resv_lock_slow(struct lf_resv *resv, struct lf_ticket *ticket) LF_
  *
  * @param resv to lock
  * @param ticket like there
- * @return 0; -EBUSY: somebody has it, or is being woken to take it; -EALREADY: @p ticket or this thread has; -EINVAL, -EOWNERDEAD like there.
+ * @return 0; -EBUSY: somebody has it, or is being woken to take it; -EALREADY: @p ticket or this thread has; -EINVAL, -EOWNERDEAD like
+ * there.
  */
 LF_API int lf_resv_trylock(struct lf_resv *resv, struct lf_ticket *ticket) LF_MUST_CHECK;
 
@@ -178,8 +181,8 @@ LF_API int lf_resv_reserve(struct lf_resv *resv, unsigned n) LF_MUST_CHECK;
 /**
  * Adds a fence. Uses one reserved slot, allocates nothing, cannot fail.
  *
- * To promote a fence that is in the list, add it again with the stronger usage: then both count, until a compaction drops the weaker. Adding
- * it with a weaker usage demotes nothing.
+ * To promote a fence that is in the list, add it again with the stronger usage: then both count, until a compaction drops the weaker.
+ * Adding it with a weaker usage demotes nothing.
  *
  * @param resv locked by the caller
  * @param f takes a reference; readers find it from now on

@@ -10,8 +10,8 @@
  *
  * Who is told depends on the class of the locks, after Rosenkrantz, Stearns and Lewis ("System Level Concurrency Control for Distributed
  * Database Systems", 1978): under *wait-die* the younger one that would have to wait for an older; under *wound-wait* the younger one that
- * an older has to wait for, when it comes to wait itself. Wound-wait rolls back less often where conflicts are rare, wait-die where they are
- * dense.
+ * an older has to wait for, when it comes to wait itself. Wound-wait rolls back less often where conflicts are rare, wait-die where they
+ * are dense.
  */
 #ifndef LIBFENCE_TICKET_H
 #define LIBFENCE_TICKET_H

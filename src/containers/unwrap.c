@@ -7,8 +7,8 @@
  * Invariants:
  * U1. Each entry of the stack and each leaf that was found owns a reference. An entry of the stack is a fence to come to, or, tagged, a
  *     container whose result is to be taken: in the order of the chain, so behind what comes before the link.
- * U2. `seen` holds the addresses of the containers that were opened and of the leaves that were found. All of a graph is older than its root,
- *     so no address in it is that of another fence that was freed meanwhile.
+ * U2. `seen` holds the addresses of the containers that were opened and of the leaves that were found. All of a graph is older than its
+ *     root, so no address in it is that of another fence that was freed meanwhile.
  * U3. What completed before the walk came to it is in the result of the container that let it go (container_result()), which is read after
  *     its places were; or the walk met it, and took its result itself. Only merging wants to know.
  *

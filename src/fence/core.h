@@ -272,8 +272,8 @@ typedef void (*fence_internal_fn)(struct lf_fence *f, struct lf_fence_cb *cb, st
 int fence_add_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn);
 
 /*
- * Like fence_add_internal(), for a node that readers reach the fence through: publishes it, too. The locked form does that to a locked fence
- * and returns the new word, or the same one when the fence is signaled.
+ * Like fence_add_internal(), for a node that readers reach the fence through: publishes it, too. The locked form does that to a locked
+ * fence and returns the new word, or the same one when the fence is signaled.
  */
 int fence_subscribe(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn);
 uintptr_t fence_subscribe_locked(struct lf_fence *f, uintptr_t word, struct lf_fence_cb *cb, fence_internal_fn fn);

@@ -5,9 +5,9 @@
  * Purpose: run each callback exactly once, on the thread that signals, with nothing of the library held; let anybody take one back at any
  * time without waiting for another.
  *
- * A signaled fence is dispatched in two phases. First the internal nodes (waiters, containers, dependencies of jobs), under the fence's lock, since
- * they only count; what a count asks for (waking a thread, kicking a queue) is done after the lock was given back. Then the user's
- * callbacks, one at a time. So no callback, blocking as it may, holds up a waiter.
+ * A signaled fence is dispatched in two phases. First the internal nodes (waiters, containers, dependencies of jobs), under the fence's
+ * lock, since they only count; what a count asks for (waking a thread, kicking a queue) is done after the lock was given back. Then the
+ * user's callbacks, one at a time. So no callback, blocking as it may, holds up a waiter.
  *
  * Signalling inside a callback does the first phase at once and leaves the second to the dispatch that is below on the stack: the fence
  * goes to the end of the thread's list. So a million fences that signal each other need the stack of one, and all callbacks have run when

@@ -28,7 +28,8 @@
  *     does not put them before.
  *
  * Who reads in a section may look at each fence; to keep one it takes lf_fence_tryget(), which can fail for a fence that was dropped from
- * the list meanwhile and put for the last time. Such a fence is signaled, or will be by that very put (fence.c), so there was nothing to wait for.
+ * the list meanwhile and put for the last time. Such a fence is signaled, or will be by that very put (fence.c), so there was nothing to
+ * wait for.
  *
  * Locking: the lock of the reservation for all that changes a CURRENT block, its scratch included. None for readers.
  *

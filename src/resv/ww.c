@@ -20,14 +20,14 @@
  * | WAITERS | owned by somebody else, WAITERS | take_or_stop() |
  *
  * States of a ticket's word while it waits: 0 -> SLEEPING -> ... + GRANTED or DIE, each by one who has taken it off the queue; CALLED,
- * once, which clears SLEEPING and leaves it in the queue; and WOUNDED at any time while it holds something. The ticket's own thread clears all
- * but WOUNDED when its wait ends, and WOUNDED when it holds nothing any more.
+ * once, which clears SLEEPING and leaves it in the queue; and WOUNDED at any time while it holds something. The ticket's own thread clears
+ * all but WOUNDED when its wait ends, and WOUNDED when it holds nothing any more.
  *
  * Invariants:
  * W1. The queue of a lock is sorted by stamp, oldest first; nobody in it is GRANTED or told to DIE (assert_valid()).
- * W2. While somebody is in the queue the owner word has WAITERS; and if nobody owns the lock, the oldest waiter is CALLED (assert_valid()). A
- *     lock with waiters is handed over to the oldest of them, with one exception: one that sleeps is called, once in a wait, and until it has
- *     come, others may take the lock. (Waking takes longer than most transactions: with hand-over alone, a lock that is wanted all the
+ * W2. While somebody is in the queue the owner word has WAITERS; and if nobody owns the lock, the oldest waiter is CALLED (assert_valid()).
+ *     A lock with waiters is handed over to the oldest of them, with one exception: one that sleeps is called, once in a wait, and until it
+ *     has come, others may take the lock. (Waking takes longer than most transactions: with hand-over alone, a lock that is wanted all the
  *     time goes from sleeper to sleeper.)
  * W3. Whoever has the spinlock and has seen WAITERS in the word, may use the ticket that the word names until it gives the spinlock back:
  *     its owner cannot finish unlocking before, and a ticket that owns a lock is alive. Nobody else follows a pointer out of the word.
