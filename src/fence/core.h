@@ -76,7 +76,7 @@ struct fence_origin {
 	void (*detached)(struct fence_origin *origin, size_t n);
 };
 
-/* The origin of all containers. */
+/* The origin of all containers: a mark, of which nothing is ever called. */
 extern LF_INTERNAL struct fence_origin fence_no_producer;
 
 /* --- Node states (lf_fence_cb.state): fence | one of these ---------------------------------------------------------------- */
@@ -247,8 +247,14 @@ void fence_free_memory(struct lf_fence *f);
 
 /* --- Hooks ---------------------------------------------------------------------------------------------------------------- */
 
-/* Arms the fence unless that was done: calls the enable hook. */
-void fence_enable(struct lf_fence *f);
+void fence_enable_slow(struct lf_fence *f);
+
+/* Arms the fence unless that was done: calls the enable hook. What has no origin has no hook, and is told by a look. */
+static inline void fence_enable(struct lf_fence *f)
+{
+	if (fence_origin(f))
+		fence_enable_slow(f);
+}
 
 /* --- Nodes of the library's own -------------------------------------------------------------------------------------------- */
 

@@ -419,8 +419,7 @@ int lf_fence_add_callback(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_c
 		return -EOWNERDEAD;
 	if (unlikely((cb_state(cb) & CB_STATE) == CB_QUEUED))
 		return misuse(-EALREADY, "lf_fence_add_callback: node %p is on fence %p already", (void *)cb, (void *)cb_fence(cb));
-	if (fence_origin(f))
-		fence_enable(f);
+	fence_enable(f);
 	if (library_poisoned())
 		return -EOWNERDEAD; /* the hook forked, and this is the child */
 	return fence_add_user(f, cb, func);

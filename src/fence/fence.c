@@ -72,13 +72,7 @@
 
 const struct fence_class *fence_classes[FENCE_KINDS];
 
-static void nothing_detached(struct fence_origin *origin, size_t n)
-{
-	(void)origin;
-	(void)n;
-}
-
-struct fence_origin fence_no_producer = { .detached = nothing_detached };
+struct fence_origin fence_no_producer;
 
 static struct lf_fence stub = {
 	.callbacks = { FENCE_SIGNALED | FENCE_DRAINED },

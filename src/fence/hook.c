@@ -115,7 +115,7 @@ static void obey_and_end(struct lf_fence *f, struct fence_origin *origin, int sa
 	fence_dispatch_end(outermost);
 }
 
-void fence_enable(struct lf_fence *f)
+void fence_enable_slow(struct lf_fence *f)
 {
 	const struct fence_class *class = fence_class(f);
 	struct fence_origin *origin;

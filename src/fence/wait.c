@@ -73,8 +73,7 @@ static int wait_pending(struct lf_fence *f, int64_t deadline)
 
 	if (ret)
 		return ret;
-	if (fence_origin(f))
-		fence_enable(f);
+	fence_enable(f);
 	if (library_poisoned())
 		return -EOWNERDEAD; /* the hook forked, and this is the child */
 	if (fence_add_internal(f, &slot.cb, count_down) != 0)
@@ -135,8 +134,7 @@ static size_t add_nodes(const struct lf_wait_many *wait, struct waiter *waiter)
 		struct lf_wait_slot *slot = &wait->slots[i];
 
 		slot->waiter = waiter;
-		if (fence_origin(wait->fences[i]))
-			fence_enable(wait->fences[i]);
+		fence_enable(wait->fences[i]);
 		if (library_poisoned())
 			break;
 		if (fence_add_internal(wait->fences[i], &slot->cb, count_down) != 0) {

@@ -121,6 +121,13 @@ void block_copy(struct block *to, const struct block *from);
  */
 void block_hand_over(struct block *old);
 
+/* --- Snapshots (resv.c) ----------------------------------------------------------------------------------------------------- */
+
+/* Arms what a snapshot has pending of a usage. Hooks run, so with nothing held. */
+void snapshot_enable(const struct lf_snapshot *snapshot, enum lf_usage usage);
+
+/* --- Checks ----------------------------------------------------------------------------------------------------------------- */
+
 void block_assert_valid_slow(const struct block *b);
 
 static inline void block_assert_valid(const struct block *b)

@@ -217,25 +217,12 @@ static int arm_locked(struct lf_notice *n, struct lf_snapshot *snapshot, enum lf
 	return 0;
 }
 
-/* The producers are told before anything is held: their hooks may signal, and do what they like. */
-static void enable_all(const struct lf_snapshot *snapshot, enum lf_usage usage)
-{
-	struct lf_resv_cursor cursor;
-	struct lf_fence *f;
-
-	lf_snapshot_cursor_begin(&cursor, snapshot, usage);
-	while ((f = lf_resv_cursor_next(&cursor)) != NULL) {
-		if (fence_origin(f) && is_pending(f))
-			fence_enable(f);
-	}
-}
-
 static int arm(struct lf_notice *n, struct lf_snapshot *snapshot, enum lf_usage usage, struct action action, const char *function)
 {
 	struct lf_fence *last;
 	int ret;
 
-	enable_all(snapshot, usage);
+	snapshot_enable(snapshot, usage); /* before anything is held: hooks may signal, and do what they like */
 	notice_lock(n);
 	ret = arm_locked(n, snapshot, usage, action, &last);
 	notice_unlock(n);

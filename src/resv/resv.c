@@ -552,6 +552,16 @@ bool lf_snapshot_test_signaled(const struct lf_snapshot *snapshot, enum lf_usage
 
 /* --- Waiting --------------------------------------------------------------------------------------------------------------- */
 
+void snapshot_enable(const struct lf_snapshot *snapshot, enum lf_usage usage)
+{
+	struct lf_resv_cursor cursor;
+	struct lf_fence *f;
+
+	cursor_over(&cursor, snapshot->block, snapshot->count, usage);
+	while ((f = next_pending(&cursor)) != NULL)
+		fence_enable(f);
+}
+
 /* All are armed before the first is waited for, so that their producers work side by side. Something may be pending. */
 static int wait_for(const struct lf_snapshot *snapshot, enum lf_usage usage, int64_t deadline, const char *function)
 {
@@ -561,11 +571,7 @@ static int wait_for(const struct lf_snapshot *snapshot, enum lf_usage usage, int
 
 	if (ret)
 		return ret;
-	cursor_over(&cursor, snapshot->block, snapshot->count, usage);
-	while ((f = next_pending(&cursor)) != NULL) {
-		if (fence_origin(f))
-			fence_enable(f);
-	}
+	snapshot_enable(snapshot, usage);
 	cursor_over(&cursor, snapshot->block, snapshot->count, usage);
 	while (ret == 0 && (f = next_pending(&cursor)) != NULL)
 		ret = lf_fence_wait(f, deadline);

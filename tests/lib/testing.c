@@ -2,6 +2,7 @@
 /* What the tests share; see testing.h. */
 #include "testing.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -290,6 +291,16 @@ uint64_t random_next(uint64_t *state)
 	x ^= x >> 27;
 	*state = x;
 	return x * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+void pause_at_random(uint64_t *random)
+{
+	uint64_t n = random_next(random) % 64;
+
+	if (n == 0)
+		sched_yield();
+	for (uint64_t i = 0; i < n; i++)
+		atomic_signal_fence(memory_order_seq_cst);
 }
 
 uint64_t test_seed(void)

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -87,8 +88,19 @@ void flag_set(struct flag *flag);
 void flag_wait(struct flag *flag);
 void flag_fini(struct flag *flag);
 
+/* In the child of a fork, where cmocka's assertions would go on with the parent's tests: ends it with status 1. */
+#define CHILD_CHECK(condition)                                                                           \
+	do {                                                                                             \
+		if (!(condition)) {                                                                      \
+			fprintf(stderr, "child: %s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+			_exit(1);                                                                        \
+		}                                                                                        \
+	} while (0)
+
 /* xorshift64*: a seeded random number. *state must not be 0. */
 uint64_t random_next(uint64_t *state);
+/* Lets some time pass, now and then a turn of others too, so that what a race test does next meets another moment each time. */
+void pause_at_random(uint64_t *random);
 /* The seed of a race test: from the environment variable LF_SEED, else a fixed one; printed. */
 uint64_t test_seed(void);
 /* How many rounds a race test runs: @rounds times the environment variable LF_STRESS (default 1), less under valgrind (LF_STRESS=0.1). */

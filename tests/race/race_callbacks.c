@@ -102,15 +102,6 @@ static void cancel(struct lf_fence *f, struct node *node)
 	close_node(node, result == LF_CB_REMOVED ? FATE_REMOVED : FATE_RAN);
 }
 
-static void pause_at_random(uint64_t *random)
-{
-	uint64_t n = random_next(random) % 64;
-	if (n == 0)
-		sched_yield();
-	for (uint64_t i = 0; i < n; i++)
-		atomic_signal_fence(memory_order_seq_cst);
-}
-
 static void *adder(void *arg)
 {
 	int me = *(int *)arg;

@@ -33,16 +33,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-static void pause_at_random(uint64_t *random)
-{
-	uint64_t n = random_next(random) % 64;
-
-	if (n == 0)
-		sched_yield();
-	for (uint64_t i = 0; i < n; i++)
-		atomic_signal_fence(memory_order_seq_cst);
-}
-
 static struct lf_fence *make_array(unsigned flags, struct lf_fence *const *members, size_t count)
 {
 	struct lf_fence *f = NULL;

@@ -12,14 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHILD_CHECK(condition)                                                                           \
-	do {                                                                                             \
-		if (!(condition)) {                                                                      \
-			fprintf(stderr, "child: %s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-			_exit(1);                                                                        \
-		}                                                                                        \
-	} while (0)
-
 static bool has_thread_sanitizer(void)
 {
 #if defined(__SANITIZE_THREAD__)

@@ -11,14 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHILD_CHECK(condition)                                                                           \
-	do {                                                                                             \
-		if (!(condition)) {                                                                      \
-			fprintf(stderr, "child: %s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-			_exit(1);                                                                        \
-		}                                                                                        \
-	} while (0)
-
 struct family_silver {
 	struct lf_fence *a, *b, *array, *any, *link, *tip;
 	struct lf_array_room *array_room;
