@@ -69,7 +69,8 @@ LF_API bool lf_exec_next(struct lf_exec *x);
  * Locks a reservation and reserves slots in it. Locking one again, also one that several objects share, just reserves more.
  *
  * @param x inside the loop
- * @param resv borrowed until lf_exec_fini()
+ * @param resv borrowed for the call, if lf_resv_create() made it: the transaction takes a reference until it unlocks; else borrowed until
+ * lf_exec_fini()
  * @param slots to reserve (lf_resv_reserve()); may be 0
  *
  * @par Context

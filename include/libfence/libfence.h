@@ -7,7 +7,9 @@
 #define LIBFENCE_LIBFENCE_H
 
 #include <libfence/array.h>
+#include <libfence/attachment.h>
 #include <libfence/base.h>
+#include <libfence/bo.h>
 #include <libfence/chain.h>
 #include <libfence/exec.h>
 #include <libfence/fence.h>
@@ -20,5 +22,9 @@
 #include <libfence/ticket.h>
 #include <libfence/timeline.h>
 #include <libfence/unwrap.h>
+#include <libfence/va_heap.h>
+#include <libfence/vm.h>
+#include <libfence/vm_bo.h>
+#include <libfence/vm_txn.h>
 
 #endif /* LIBFENCE_LIBFENCE_H */

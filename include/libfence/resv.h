@@ -68,6 +68,7 @@ struct lf_resv {
 	void *spares; /**< not yours */
 	uint32_t reserved; /**< not yours */
 	uint32_t spares_free; /**< not yours */
+	lf_atomic_u32 refs; /**< not yours */
 };
 
 /* --- Life --------------------------------------------------------------------------------------------------------------- */
@@ -91,6 +92,33 @@ LF_API void lf_resv_init(struct lf_resv *resv, struct lf_ticket_class *cls);
  * give it to lf_defer_free().
  */
 LF_API void lf_resv_fini(struct lf_resv *resv);
+
+/**
+ * Makes an empty reservation that is counted: for what several objects share, and must not disappear before the last of them.
+ *
+ * @param cls like lf_resv_init()
+ * @param ret_resv a new reference
+ * @return 0; -ENOMEM; -EOWNERDEAD in a poisoned child. May sleep like lf_fence_create().
+ */
+LF_API int lf_resv_create(struct lf_ticket_class *cls, struct lf_resv **ret_resv) LF_MUST_CHECK;
+
+/**
+ * Takes a reference.
+ *
+ * @param resv made by lf_resv_create() (any other is misuse, reported); may be NULL
+ * @return @p resv
+ */
+LF_API struct lf_resv *lf_resv_get(struct lf_resv *resv);
+
+/**
+ * Consumes the caller's reference. The last one does what lf_resv_fini() does, and frees the memory after a grace period.
+ *
+ * @param resv made by lf_resv_create(); may be NULL
+ *
+ * @par Context
+ * Any; never blocks, never fails.
+ */
+LF_API void lf_resv_put(struct lf_resv *resv);
 
 /* --- Lock --------------------------------------------------------------------------------------------------------------- */
 

@@ -51,7 +51,7 @@
 
 enum {
 	PORTION = 32, /* blocks that one call frees on its way */
-	HURRY = 512, /* pending blocks of a thread that start a cycle now, not soon */
+	HURRY = 4096, /* pending blocks of a thread that start a cycle now, not soon */
 };
 #define START_AGAIN  (100 * INT64_C(1000000)) /* ns after which a thread that could not be had is tried again */
 #define PAUSE        (10 * INT64_C(1000000)) /* ns between cycles when nothing hurries */
@@ -309,30 +309,36 @@ static void after_defer(size_t pending, bool first)
 	ask_for_cycle(pending >= HURRY ? DEMAND_NOW : DEMAND_SOON, first);
 }
 
-void reclaim_free(struct lf_deferred *node, void *block)
+void reclaim_free_list(struct lf_deferred *head, struct lf_deferred *tail, size_t count)
 {
-	struct list mine = { 0 };
+	struct list mine = { 0 }, more = { head, tail, count };
 	struct reclaim_thread *r;
 	size_t pending;
 	bool first;
 
 	if (library_poisoned())
 		return;
-	node->what = block;
 	r = my_record();
 	port_spin_lock(&r->lock);
 	first = record_is_empty(r);
-	list_push(&r->open, node);
+	list_splice(&r->open, &more);
 	r->touched++;
 	if (r != &orphans) {
 		ripen(r);
-		list_take(&mine, &r->ready, PORTION);
+		list_take(&mine, &r->ready, PORTION + count);
 	}
 	count_pending(r);
 	pending = r->open.count + r->waiting.count;
 	port_spin_unlock(&r->lock);
 	free_blocks(&mine);
 	after_defer(pending, first);
+}
+
+void reclaim_free(struct lf_deferred *node, void *block)
+{
+	node->next = NULL;
+	node->what = block;
+	reclaim_free_list(node, node, 1);
 }
 
 void lf_defer_free(struct lf_deferred *node, void *block)

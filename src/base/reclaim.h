@@ -20,6 +20,9 @@ enum { RECLAIM_LIMIT = 16384 };
  */
 void reclaim_free(struct lf_deferred *node, void *block);
 
+/* The same of several: linked by next, the last one's being NULL, with `what` being the block of each. */
+void reclaim_free_list(struct lf_deferred *head, struct lf_deferred *tail, size_t count);
+
 /*
  * Stands at the head of every call that makes something: frees here what this thread deferred and whose grace period has passed, and
  * sleeps when too much is pending, unless the thread may not wait.

@@ -126,6 +126,14 @@ void block_hand_over(struct block *old);
 /* Arms what a snapshot has pending of a usage. Hooks run, so with nothing held. */
 void snapshot_enable(const struct lf_snapshot *snapshot, enum lf_usage usage);
 
+/* --- Counted reservations (resv.c) ------------------------------------------------------------------------------------------ */
+
+/* Whether lf_resv_create() made it. The caller has a reference then, or borrows one. */
+static inline bool resv_is_counted(const struct lf_resv *resv)
+{
+	return u32_load(&resv->refs, memory_order_relaxed) != 0; /* relaxed: never 0 or always */
+}
+
 /* --- Checks ----------------------------------------------------------------------------------------------------------------- */
 
 void block_assert_valid_slow(const struct block *b);

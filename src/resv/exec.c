@@ -21,7 +21,9 @@
  * E1. locked[0] to locked[count - 1] are locked with the ticket, each once, in the order of locking; so is prelocked, if there is one, and
  *     nothing else.
  * E2. prelocked is what the last round was lost for, as long as the body has not asked for it in this one.
- * E3. Lost or failed, nothing is locked. So the roll-back is not put off until the body ends.
+ * E3. locked, prelocked and contended hold a reference each on a reservation that is counted: whoever said what to lock need keep nothing
+ *     alive for the transaction's sake.
+ * E4. Lost or failed, nothing is locked. So the roll-back is not put off until the body ends.
  *
  * What is reserved goes with the unlock, so there is nothing to undo, and each round reserves anew.
  *
@@ -31,6 +33,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "resv/block.h"
 
 enum { FIRST_CAPACITY = 16 };
 
@@ -38,15 +41,35 @@ static void assert_valid(const struct lf_exec *x)
 {
 	invariant(x->ticket.held == x->count + (x->prelocked ? 1 : 0)); /* E1 */
 	invariant(!x->prelocked || !x->contended); /* E2 */
-	invariant(!(x->contended || x->error) || (!x->count && !x->prelocked)); /* E3 */
+	invariant(!(x->contended || x->error) || (!x->count && !x->prelocked)); /* E4 */
+}
+
+/* --- References ---------------------------------------------------------------------------------------------------------- */
+
+static void keep(struct lf_resv *resv)
+{
+	if (resv_is_counted(resv))
+		lf_resv_get(resv);
+}
+
+static void let_go(struct lf_resv *resv)
+{
+	if (resv && resv_is_counted(resv))
+		lf_resv_put(resv);
 }
 
 /* --- Unlocking ----------------------------------------------------------------------------------------------------------- */
 
+static void unlock(struct lf_resv *resv)
+{
+	lf_resv_unlock(resv);
+	let_go(resv);
+}
+
 static void unlock_to(struct lf_exec *x, size_t mark)
 {
 	while (x->count > mark)
-		lf_resv_unlock(x->locked[--x->count]);
+		unlock(x->locked[--x->count]);
 }
 
 static void drop_prelocked(struct lf_exec *x)
@@ -55,7 +78,7 @@ static void drop_prelocked(struct lf_exec *x)
 
 	x->prelocked = NULL;
 	if (resv && !PLANTED(58))
-		lf_resv_unlock(resv);
+		unlock(resv);
 }
 
 static void unlock_all(struct lf_exec *x)
@@ -64,17 +87,24 @@ static void unlock_all(struct lf_exec *x)
 	drop_prelocked(x);
 }
 
+static void drop_contended(struct lf_exec *x)
+{
+	let_go(x->contended);
+	x->contended = NULL;
+}
+
 static int fail(struct lf_exec *x, int error)
 {
 	unlock_all(x);
 	x->error = error;
-	x->contended = NULL;
+	drop_contended(x);
 	assert_valid(x);
 	return error;
 }
 
 static int lose(struct lf_exec *x, struct lf_resv *resv)
 {
+	keep(resv); /* before the others go: the caller's borrowed pointer may depend on them */
 	unlock_all(x);
 	x->contended = resv;
 	assert_valid(x);
@@ -98,7 +128,7 @@ void lf_exec_fini(struct lf_exec *x)
 	mem_free(x->locked);
 	x->locked = NULL;
 	x->capacity = 0;
-	x->contended = NULL;
+	drop_contended(x);
 	x->done = true;
 }
 
@@ -124,7 +154,7 @@ bool lf_exec_next(struct lf_exec *x)
 			fail(x, ret);
 			return false;
 		}
-		x->prelocked = resv;
+		x->prelocked = resv; /* the reference moves along */
 		x->contended = NULL;
 	}
 	x->rounds++;
@@ -156,12 +186,14 @@ static int lock(struct lf_exec *x, struct lf_resv *resv)
 {
 	int ret = 0;
 
-	if (resv == x->prelocked)
-		x->prelocked = NULL; /* from here to the list */
-	else
+	if (resv == x->prelocked) {
+		x->prelocked = NULL; /* from here to the list, with its reference */
+	} else {
 		ret = lf_resv_lock(resv, &x->ticket);
-	if (ret)
-		return ret == -EALREADY ? 0 : ret;
+		if (ret)
+			return ret == -EALREADY ? 0 : ret;
+		keep(resv);
+	}
 	x->locked[x->count++] = resv;
 	return 0;
 }

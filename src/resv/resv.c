@@ -26,7 +26,7 @@
  *
  * Ordering: resv-block, resv-generation; resv-count in block.h.
  *
- * Lifetime: the reservation is the user's memory. Blocks end as block.h says; fences when no block refers to them.
+ * Lifetime: the reservation is the user's memory, or counted (lf_resv_create()) and freed a grace period after the last put. Blocks end as block.h says; fences when no block refers to them.
  *
  * Not here: the lock (ww.c), locking many (exec.c), notices (notice.c).
  */
@@ -47,6 +47,12 @@
 enum { BUSY_ROOM = 24 };
 
 _Static_assert(LF_USAGE_BOOKKEEP <= 3 && _Alignof(struct lf_fence) >= 4, "a usage fits below a fence's address");
+
+/* What lf_resv_create() makes. An embedded reservation has refs 0. */
+struct counted_resv {
+	struct lf_resv resv;
+	struct lf_deferred deferred; /* once refs are 0 */
+};
 
 /* --- Accessors: the only atomics on a reservation's words ------------------------------------------------------------------ */
 
@@ -170,6 +176,40 @@ void lf_resv_fini(struct lf_resv *resv)
 	b = current_block(resv);
 	set_current_block(resv, NULL); /* before it ends, for readers who are still under way (V6) */
 	block_put(b);
+}
+
+int lf_resv_create(struct lf_ticket_class *cls, struct lf_resv **ret_resv)
+{
+	struct counted_resv *c;
+	int ret = library_enter();
+
+	if (ret)
+		return ret;
+	if (!ret_resv)
+		return misuse(-EINVAL, "lf_resv_create: no place for the reservation");
+	reclaim_throttle();
+	c = mem_alloc(sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	lf_resv_init(&c->resv, cls);
+	u32_store(&c->resv.refs, 1, memory_order_relaxed); /* relaxed: nobody else sees it yet */
+	*ret_resv = &c->resv;
+	return 0;
+}
+
+struct lf_resv *lf_resv_get(struct lf_resv *resv)
+{
+	if (resv)
+		refcount_get(&resv->refs, "lf_resv_get");
+	return resv;
+}
+
+void lf_resv_put(struct lf_resv *resv)
+{
+	if (!resv || library_poisoned() || !refcount_put(&resv->refs, "lf_resv_put"))
+		return;
+	lf_resv_fini(resv);
+	reclaim_free(&container_of(resv, struct counted_resv, resv)->deferred, container_of(resv, struct counted_resv, resv));
 }
 
 /* --- Lock ------------------------------------------------------------------------------------------------------------------ */

@@ -7,7 +7,14 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
+
+/* A block of the driver's with a buffer inside; the library frees it. */
+struct frame {
+	char before[40];
+	struct lf_bo bo;
+};
 
 /* A block of the driver's with a fence inside; the library frees it. */
 struct job {
@@ -22,8 +29,11 @@ static struct {
 	struct lf_fence *fences[KINDS]; /* our references */
 	struct lf_fence *watched; /* the host's, with our callback on it */
 	struct lf_fence_cb watch_cb;
+	struct lf_bo *bo;
+	struct lf_attachment *imported; /* of a buffer of the host's */
+	struct lf_bo_map *maps[8];
 	struct lf_deferred deferred;
-	unsigned enabled, polled, emitted, detached, released, deferred_ran;
+	unsigned enabled, polled, emitted, detached, released, deferred_ran, mapped, told, left, ended;
 } driver;
 
 static void count(unsigned *counter)
@@ -202,6 +212,119 @@ static void deferred_call(struct lf_deferred *node)
 	count(&driver.deferred_ran);
 }
 
+static void release_backing(void *memory, void *user)
+{
+	(void)memory;
+	count(user);
+}
+
+static void end_buffer(struct lf_bo *bo)
+{
+	(void)bo;
+	count(&driver.ended);
+}
+
+static int move(struct lf_bo *bo, const struct lf_backing *backing, struct lf_fence *f)
+{
+	int r = lf_resv_lock(bo->resv, NULL);
+
+	if (r)
+		return r;
+	r = lf_bo_prepare_move(bo);
+	if (r == 0)
+		lf_bo_move(bo, backing, f);
+	lf_resv_unlock(bo->resv);
+	return r;
+}
+
+/* A buffer that has left one place, which waits for a fence that is signaled when the driver is closed. */
+static int make_buffer(void)
+{
+	const struct lf_backing backing = { .memory = &driver, .release = release_backing, .user = &driver.left };
+	const struct lf_bo_desc desc = { .offset = offsetof(struct frame, bo), .size = 4096, .backing = backing, .release = end_buffer,
+		.provider = driver.provider, .name = "frame" };
+	struct frame *frame = lf_alloc(sizeof(*frame));
+	int r;
+
+	if (!frame)
+		return -ENOMEM;
+	r = lf_bo_init(&frame->bo, &desc);
+	if (r) {
+		lf_free(frame);
+		return r;
+	}
+	driver.bo = &frame->bo;
+	return move(driver.bo, &backing, driver.fences[KIND_PENDING]);
+}
+
+/* Takes the buffer back from whoever has it mapped, and lets go of it. */
+static int drop_buffer(void)
+{
+	int r = lf_resv_lock(driver.bo->resv, NULL);
+
+	if (r)
+		return r;
+	r = lf_bo_revoke_begin(driver.bo);
+	lf_resv_unlock(driver.bo->resv);
+	if (r == 0)
+		r = lf_bo_revoke_wait(driver.bo, LF_DEADLINE_NEVER);
+	lf_bo_put(driver.bo);
+	return r;
+}
+
+static int map(struct lf_attachment *a)
+{
+	int r = lf_attachment_map(a, &driver.maps[driver.mapped]);
+
+	driver.mapped += r == 0;
+	return r;
+}
+
+static void hook_invalidate(struct lf_attachment *a, void *data)
+{
+	count(data);
+	if (map(a) != 0)
+		abort();
+}
+
+static int driver_import(struct lf_bo *bo)
+{
+	const struct lf_attachment_desc desc = {
+		.name = "importer", .invalidate = hook_invalidate, .data = &driver.told, .provider = driver.provider
+	};
+	int r = lf_bo_attach(bo, &desc, &driver.imported);
+
+	if (r)
+		return r;
+	r = lf_resv_lock(bo->resv, NULL);
+	if (r)
+		return r;
+	r = map(driver.imported);
+	lf_resv_unlock(bo->resv);
+	return r;
+}
+
+/* What the close has unmapped is ours to free. */
+static int drop_imported(void)
+{
+	if (driver.imported && lf_attachment_mapped(driver.imported) != 0)
+		return -EBUSY;
+	for (unsigned i = 0; i < driver.mapped; i++)
+		lf_bo_unmap(driver.maps[i]);
+	lf_attachment_put(driver.imported);
+	return 0;
+}
+
+static struct lf_bo *driver_buffer(void)
+{
+	return lf_bo_get(driver.bo);
+}
+
+static unsigned driver_told(void)
+{
+	return get(&driver.told);
+}
+
 static int driver_open(void)
 {
 	int r = lf_provider_create("plug-in", &driver.provider);
@@ -217,7 +340,8 @@ static int driver_open(void)
 	r = make_ordered();
 	r = r ? r : make_unordered();
 	r = r ? r : make_others();
-	return r ? r : make_containers();
+	r = r ? r : make_containers();
+	return r ? r : make_buffer();
 }
 
 static struct lf_fence *driver_fence(enum kind kind)
@@ -261,12 +385,16 @@ static unsigned driver_attached(void)
 
 static int driver_close(void)
 {
-	int r = lf_provider_close(driver.provider, LF_DEADLINE_NEVER);
+	int r = drop_buffer();
 
+	r = r ? r : lf_provider_close(driver.provider, LF_DEADLINE_NEVER);
 	if (r)
 		return r;
-	if (driver_attached() != 0)
+	if (driver_attached() != 0 || get(&driver.left) != 2 || get(&driver.ended) != 1)
 		return -EBUSY;
+	r = drop_imported();
+	if (r)
+		return r;
 	if (lf_fence_cancel_callback_sync(driver.watched, &driver.watch_cb) != LF_CB_REMOVED)
 		return -EBUSY;
 	lf_fence_put(driver.watched);
@@ -290,6 +418,9 @@ static const struct driver entry = {
 	.fence = driver_fence,
 	.unordered = driver_unordered,
 	.watch = driver_watch,
+	.buffer = driver_buffer,
+	.import = driver_import,
+	.told = driver_told,
 	.enabled = driver_enabled,
 	.polled = driver_polled,
 	.attached = driver_attached,

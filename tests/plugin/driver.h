@@ -45,6 +45,11 @@ struct driver {
 	struct lf_timeline *(*unordered)(void);
 	/* Adds a callback of the driver to a fence of the host. */
 	int (*watch)(struct lf_fence *f);
+	/* A new reference on a buffer of the driver's: what it has left waits for KIND_PENDING. */
+	struct lf_bo *(*buffer)(void);
+	/* Attaches the driver to a buffer of the host's, and maps it. It maps again whenever it is told, and never unmaps. */
+	int (*import)(struct lf_bo *bo);
+	unsigned (*told)(void); /* calls of the invalidate hook */
 	unsigned (*enabled)(void); /* calls of the enable hook */
 	unsigned (*polled)(void); /* calls of the poll hook */
 	unsigned (*attached)(void); /* fences with hooks that are not detached */

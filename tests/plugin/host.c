@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fences outlive the code that made them. A driver is loaded, makes fences of every kind and in every state, closes its provider and is
- * unloaded (which is verified), while threads of ours wait for its fences, poll them and are inside callbacks of them. Then everything that
- * a consumer may do is done with all of them. Any instruction of the driver that was still called, and any byte of it that was
- * still read, would be a fault.
+ * Fences outlive the code that made them, and buffers the code that uses them. A driver is loaded, makes fences of every kind and in every
+ * state, closes its provider and is unloaded (which is verified), while threads of ours wait for its fences, poll them and are inside
+ * callbacks of them. Then everything that a consumer may do is done with all of them. Likewise a buffer of ours that it has mapped, and
+ * one of its own, which it moves and we have mapped. Any instruction of the driver that was still called, and any byte of it that was still
+ * read, would be a fault.
  */
 #include "driver.h"
-#include "testing.h"
+#include "producer.h"
 
 #include <dlfcn.h>
 #include <sched.h>
@@ -85,6 +86,11 @@ struct host {
 	pthread_t waiter, many_waiter, chain_waiter, poller, signaler;
 	int many_result;
 	size_t many_first;
+	struct lf_bo *bo; /* ours, which the driver imports */
+	unsigned moves, left; /* of it: how often it was moved, and places released */
+	struct lf_attachment *theirs; /* the driver's, of our buffer: a reference that outlives the driver */
+	struct lf_attachment *attachment; /* ours, of the driver's buffer */
+	struct lf_bo_map *map;
 };
 
 static struct host host;
@@ -162,8 +168,80 @@ static void load(void)
 	}
 }
 
+/* --- Buffers ------------------------------------------------------------------------------------------------------------- */
+
+static void left_backing(void *memory, void *user)
+{
+	(void)memory;
+	(void)user;
+	__atomic_fetch_add(&host.left, 1, __ATOMIC_SEQ_CST);
+}
+
+static void move_ours(void)
+{
+	assert_int_equal(lf_resv_lock(host.bo->resv, NULL), 0);
+	assert_int_equal(lf_bo_prepare_move(host.bo), 0);
+	lf_bo_move(host.bo, &(struct lf_backing){ .release = left_backing }, NULL);
+	lf_resv_unlock(host.bo->resv);
+	host.moves++;
+	assert_int_equal(lf_reclaim_barrier(), 0);
+}
+
+/* The driver takes its buffer back. */
+static void taken_back(struct lf_attachment *a, void *data)
+{
+	(void)data;
+	must(lf_bo_is_revoked(lf_attachment_bo(a)));
+	lf_bo_unmap(host.map);
+	lf_attachment_put(a);
+}
+
+static void import_theirs(void)
+{
+	const struct lf_attachment_desc desc = { .name = "host", .invalidate = taken_back };
+	struct lf_bo *bo = host.driver->buffer();
+
+	assert_int_equal(lf_bo_attach(bo, &desc, &host.attachment), 0);
+	assert_int_equal(lf_resv_lock(bo->resv, NULL), 0);
+	assert_int_equal(lf_attachment_map(host.attachment, &host.map), 0);
+	lf_resv_unlock(bo->resv);
+	lf_bo_put(bo);
+}
+
+static void make_buffers(void)
+{
+	const struct lf_bo_desc desc = { .size = 1, .backing = { .release = left_backing } };
+
+	host.bo = lf_alloc(sizeof(*host.bo));
+	assert_non_null(host.bo);
+	assert_int_equal(lf_bo_init(host.bo, &desc), 0);
+	assert_int_equal(host.driver->import(host.bo), 0);
+	import_theirs();
+	for (int i = 0; i < 3; i++)
+		move_ours();
+	assert_int_equal(host.driver->told(), 3);
+	assert_int_equal(host.left, 0); /* the driver has mapped each place, and stays there */
+	host.theirs = lf_bo_next_mapped(host.bo, NULL);
+	assert_string_equal(lf_attachment_name(host.theirs), "importer");
+}
+
+/* Nothing of the driver's is called, and nothing keeps a place any more. */
+static void use_ours_alone(void)
+{
+	move_ours();
+	assert_int_equal(host.left, host.moves);
+	assert_null(lf_bo_next_mapped(host.bo, NULL));
+	assert_string_equal(lf_attachment_name(host.theirs), "importer");
+	assert_int_equal(lf_attachment_detach(host.theirs), 0);
+	lf_attachment_put(host.theirs);
+	lf_bo_put(host.bo);
+	assert_int_equal(lf_reclaim_barrier(), 0);
+	assert_int_equal(host.left, host.moves + 1);
+}
+
 static void make_use(void)
 {
+	make_buffers();
 	flag_init(&host.inside);
 	flag_init(&host.go);
 	assert_int_equal(lf_fence_create(&host.own), 0);
@@ -293,6 +371,7 @@ static void finish(void)
 {
 	struct lf_fence *f;
 
+	use_ours_alone();
 	assert_int_equal((intptr_t)thread_join(host.waiter), 0);
 	assert_int_equal((intptr_t)thread_join(host.chain_waiter), 0);
 	thread_join(host.many_waiter);
@@ -365,8 +444,8 @@ static void driver_that_nobody_uses_can_be_unloaded_too(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(fences_in_every_state_outlive_the_unloaded_driver),
-		TEST(driver_that_nobody_uses_can_be_unloaded_too),
+		TEST_WARM(fences_in_every_state_outlive_the_unloaded_driver),
+		TEST_WARM(driver_that_nobody_uses_can_be_unloaded_too),
 	};
 
 	if (argc != 2) {

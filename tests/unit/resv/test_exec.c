@@ -616,6 +616,92 @@ static void transactions_of_many_threads_all_end_under_both_rules(void **state)
 	threads_transact(NULL);
 }
 
+/* --- Counted reservations ------------------------------------------------------------------------------------------------ */
+
+static struct lf_resv *make_counted(void)
+{
+	struct lf_resv *r = NULL;
+	must(lf_resv_create(&cls, &r) == 0);
+	return r;
+}
+
+/* Others let go of it in the middle: what is locked stays, and ends with the transaction. */
+static void counted_one_lives_as_long_as_it_is_locked(void **state)
+{
+	struct lf_resv *r[3] = { make_counted(), make_counted(), make_counted() };
+	struct lf_fence *f = make_fence();
+	struct lf_exec x;
+	size_t mark;
+	lf_exec_init(&x, &cls);
+	while (lf_exec_next(&x)) {
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(lf_exec_lock(&x, r[i], 1), 0);
+			assert_int_equal(lf_exec_lock(&x, r[i], 1), 0); /* twice: one reference */
+		}
+		mark = lf_exec_mark(&x);
+		assert_int_equal(lf_exec_lock(&x, r[2], 1), 0);
+		for (int i = 0; i < 3; i++)
+			lf_resv_put(r[i]);
+		assert_true(lf_resv_is_held(r[2]));
+		lf_exec_rollback(&x, mark); /* the end of the third */
+	}
+	lf_exec_add_fence(&x, f, LF_USAGE_WRITE);
+	assert_int_equal(lf_reclaim_barrier(), 0);
+	assert_true(lf_resv_is_held(r[0]) && lf_resv_is_held(r[1]));
+	lf_exec_fini(&x);
+	end_fence(f);
+}
+
+static void contended_one_that_is_counted_is_kept(void **state)
+{
+	struct lf_resv *r = make_counted();
+	struct lf_exec x;
+	int round = 0;
+	make(&cls);
+	lf_exec_init(&x, &cls);
+	while (lf_exec_next(&x)) {
+		if (round++ == 0) {
+			assert_int_equal(lf_exec_lock(&x, &resv[0], 1), 0);
+			lf_ticket_class_inject(&cls, 1000000, 1);
+			assert_int_equal(lf_exec_lock(&x, r, 1), -EDEADLK);
+			lf_ticket_class_inject(&cls, 0, 1);
+			lf_resv_put(r); /* whoever had it lets go, before it is locked */
+			assert_int_equal(lf_reclaim_barrier(), 0);
+			continue;
+		}
+		assert_true(lf_resv_is_held(r));
+		if (round == 2)
+			assert_int_equal(lf_exec_lock(&x, r, 1), 0);
+	}
+	assert_int_equal(round, 2);
+	assert_true(lf_resv_is_held(r));
+	lf_exec_fini(&x);
+	drop();
+}
+
+/* Contended, and then not asked for; and left in the lost round. */
+static void contended_one_that_is_counted_is_let_go_of(void **state)
+{
+	make(&cls);
+	for (int leave = 0; leave < 2; leave++) {
+		struct lf_resv *r = make_counted();
+		struct lf_exec x;
+		lf_exec_init(&x, &cls);
+		assert_true(lf_exec_next(&x));
+		assert_int_equal(lf_exec_lock(&x, &resv[0], 1), 0);
+		lf_ticket_class_inject(&cls, 1000000, 1);
+		assert_int_equal(lf_exec_lock(&x, r, 1), -EDEADLK);
+		lf_ticket_class_inject(&cls, 0, 1);
+		lf_resv_put(r);
+		if (!leave) {
+			assert_true(lf_exec_next(&x));
+			assert_false(lf_exec_next(&x));
+		}
+		lf_exec_fini(&x);
+	}
+	drop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -640,6 +726,9 @@ int main(void)
 		TEST(loop_ends_with_all_locked_however_often_it_is_refused),
 		TEST(allocation_that_fails_in_any_round_leaves_nothing_locked),
 		TEST(transactions_of_many_threads_all_end_under_both_rules),
+		TEST(counted_one_lives_as_long_as_it_is_locked),
+		TEST(contended_one_that_is_counted_is_kept),
+		TEST(contended_one_that_is_counted_is_let_go_of),
 	};
 	test_watchdog(50, "test_exec: somebody waits for ever");
 	return TEST_MAIN(tests);

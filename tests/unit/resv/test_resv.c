@@ -1379,6 +1379,81 @@ static void callback_of_a_fence_may_change_and_ask_its_reservation(void **state)
 	lf_resv_fini(&r);
 }
 
+/* --- Counted reservations ------------------------------------------------------------------------------------------------ */
+
+static int create_and_put(void *arg)
+{
+	struct lf_resv *r = NULL;
+	int error = lf_resv_create(NULL, &r);
+	if (error == 0)
+		lf_resv_put(r);
+	return error;
+}
+
+static void counted_reservation_is_like_any_other(void **state)
+{
+	struct lf_resv *r = NULL;
+	struct lf_fence *f = make_fence();
+	struct lf_snapshot s;
+	assert_int_equal(lf_resv_create(NULL, &r), 0);
+	assert_int_equal(count_all(r), 0);
+	assert_ptr_equal(lf_resv_get(r), r);
+	lf_resv_put(r);
+	add(r, f, LF_USAGE_WRITE);
+	assert_true(has(r, f, LF_USAGE_WRITE));
+	lf_resv_snapshot(r, &s);
+	lf_resv_put(r);
+	assert_false(lf_snapshot_test_signaled(&s, ALL)); /* the snapshot stays */
+	end(f);
+	assert_true(lf_snapshot_test_signaled(&s, ALL));
+	lf_snapshot_put(&s);
+}
+
+static void counted_reservation_is_there_for_readers_after_the_last_put(void **state)
+{
+	struct lf_resv *r = NULL;
+	struct lf_fence *f = make_fence();
+	assert_int_equal(lf_resv_create(NULL, &r), 0);
+	add(r, f, LF_USAGE_WRITE);
+	lf_read_lock();
+	lf_resv_put(r); /* any context */
+	usleep(20000);
+	assert_int_equal(count_all(r), 0); /* empty, and still memory */
+	assert_true(lf_resv_test_signaled(r, ALL));
+	lf_read_unlock();
+	end(f);
+}
+
+static void without_memory_no_reservation_is_created(void **state)
+{
+	assert_int_equal(alloc_fail_each(create_and_put, NULL), 1);
+}
+
+static void counting_an_embedded_reservation_is_reported(void **state)
+{
+	struct lf_resv r;
+	lf_resv_init(&r, NULL);
+	lf_resv_get(&r);
+	expect_misuse(1);
+	lf_resv_init(&r, NULL);
+	lf_resv_put(&r);
+	expect_misuse(1);
+	lf_resv_fini(&r);
+	assert_int_equal(lf_resv_create(NULL, NULL), -EINVAL);
+	expect_misuse(1);
+	assert_null(lf_resv_get(NULL));
+	lf_resv_put(NULL);
+}
+
+static void last_put_of_a_locked_reservation_is_reported(void **state)
+{
+	struct lf_resv *r = NULL;
+	assert_int_equal(lf_resv_create(NULL, &r), 0);
+	lock(r);
+	lf_resv_put(r);
+	expect_misuse(1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1436,6 +1511,11 @@ int main(void)
 		TEST(reservation_ends_with_pending_fences_and_spares_of_slots),
 		TEST(abandoned_fence_is_canceled_when_its_last_reservation_ends),
 		TEST(callback_of_a_fence_may_change_and_ask_its_reservation),
+		TEST(counted_reservation_is_like_any_other),
+		TEST(counted_reservation_is_there_for_readers_after_the_last_put),
+		TEST(without_memory_no_reservation_is_created),
+		TEST(counting_an_embedded_reservation_is_reported),
+		TEST(last_put_of_a_locked_reservation_is_reported),
 	};
 	return TEST_MAIN(tests);
 }
