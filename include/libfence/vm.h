@@ -101,7 +101,11 @@ struct lf_vm_desc {
 	struct lf_resv *resv; /**< from lf_resv_create(), shared with its local buffers; takes a reference; NULL: it makes one */
 	struct lf_ticket_class *cls; /**< of a reservation that it makes; NULL for the default class */
 	uint64_t max_mappings; /**< 0 for 2^30, which is also the most */
-	size_t mapping_size; /**< of the struct of the driver's that has a struct lf_mapping in it; 0 for the bare one */
+	/**
+	 * Of the struct of the driver's that has a struct lf_mapping in it, in bytes; 0 for the bare one. A split copies what is around it, so what
+	 * others write while the VM is being changed (page table entries, say) belongs behind a pointer.
+	 */
+	size_t mapping_size;
 	size_t mapping_offset; /**< of the struct lf_mapping in it, a multiple of 8 */
 	size_t vm_bo_size; /**< the same of struct lf_vm_bo */
 	size_t vm_bo_offset; /**< the same of struct lf_vm_bo */

@@ -38,9 +38,9 @@ struct library_thread {
 	bool reclaiming; /* this thread is the reclaimer, or does its work */
 	bool gone; /* the thread's destructors ran; it may still call */
 	struct hook_frame *hooks; /* innermost first */
-	unsigned in_bo; /* calls below us on the stack in which no release hook of a buffer runs (bo/place.c) */
 	struct reclaim_thread *reclaim; /* what this thread deferred (base/reclaim.c) */
 	unsigned reclaim_generation; /* of that pointer */
+	unsigned in_bo; /* calls below us on the stack in which no release hook of a buffer runs (bo/place.c) */
 };
 
 extern __thread LF_INTERNAL struct library_thread library_thread;

@@ -86,6 +86,12 @@ static inline const uintptr_t *block_slots(const struct block *b)
 	return b ? b->slots : NULL;
 }
 
+/* Behind the first @count slots. */
+static inline const uintptr_t *block_end(const struct block *b, size_t count)
+{
+	return b ? b->slots + count : NULL;
+}
+
 /* How many slots may be read. */
 static inline uint32_t block_count(const struct block *b)
 {

@@ -85,7 +85,7 @@ static void hop(struct lf_fence *f, struct lf_fence_cb *cb);
 /* Puts the node onto the next fence that is pending. The notice is locked. Returns false when there is none. */
 static bool move_on(struct lf_notice *n)
 {
-	struct lf_resv_cursor cursor = { n->at, block_slots(n->snapshot.block) + n->snapshot.count, n->usage };
+	struct lf_resv_cursor cursor = { n->at, block_end(n->snapshot.block, n->snapshot.count), n->usage };
 	struct lf_fence *f;
 	bool moved = false;
 

@@ -491,7 +491,7 @@ static void section_end(void) LF_NO_THREAD_ANALYSIS
 static void cursor_over(struct lf_resv_cursor *cursor, const struct block *b, size_t count, enum lf_usage usage)
 {
 	cursor->at = block_slots(b);
-	cursor->end = cursor->at + count; /* 0 where there is no block */
+	cursor->end = block_end(b, count);
 	cursor->usage = (uintptr_t)usage;
 }
 
