@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
  * @file
- * The emulated GPU of `minigpu hash`: three engines and memory in blocks.
+ * The engines of the emulated GPU, and what they run.
  */
 #ifndef MINIGPU_GPU_H
 #define MINIGPU_GPU_H
@@ -9,48 +9,51 @@
 #include "minigpu.h"
 #include "record.h"
 
-#define BLOCK_SIZE     ((size_t)1 << 20) /**< of device memory, and of a slot of the staging area */
-#define STAGING_SLOTS  4 /**< memory that both the CPU and the copy engine see */
 #define DIGEST_ENGINES 2
+#define OP_NEEDS       6
 
 /** The copy engine first; digest engine n is FIRST_DIGEST + n. */
 enum engine { COPY_ENGINE, FIRST_DIGEST, ENGINES = FIRST_DIGEST + DIGEST_ENGINES };
 
-/** A piece of memory that engines work on. */
-struct block {
-	struct lf_resv resv; /**< the jobs that use it */
-	unsigned char *bytes; /**< BLOCK_SIZE of them */
-};
-
-/** Memory of one kind. */
-struct memory {
-	struct block *blocks;
-	size_t count;
-	size_t next; /**< the driver's: looked at first when a block is taken */
-	unsigned char *bytes; /**< of all blocks */
-};
-
-/** The device. */
+/** The engines. */
 struct gpu {
 	const struct options *options;
 	struct lf_queue *queues[ENGINES];
 	struct lane *lanes[ENGINES];
-	const struct lf_queue_ops *ops[ENGINES];
-	struct memory device;
-	struct memory staging; /**< STAGING_SLOTS blocks */
+	struct lf_fence *last[ENGINES]; /**< what was pushed last */
 };
 
-/** Makes the device. @p copy_ops and @p digest_ops are borrowed until gpu_stop(). Ends the process when it cannot. */
-void gpu_init(struct gpu *gpu, const struct options *options, struct record *record, const struct lf_queue_ops *copy_ops,
-	const struct lf_queue_ops *digest_ops);
+/** What an engine runs: the data of a job. Embed it first, in memory from allocate(). */
+struct op {
+	struct record_job record; /* first, for the observer */
+	int (*run)(struct op *op); /**< may run again after a reset */
+	void (*fini)(struct op *op); /**< before it is freed; may be NULL */
+	struct lf_fence *needs[OP_NEEDS]; /**< what must have succeeded */
+	unsigned need_count;
+};
 
-/** Closes the engines. After that nothing more is recorded, and the record may be read. */
+/** Starts the engines. Ends the process when it cannot. */
+void gpu_init(struct gpu *gpu, const struct options *options, struct record *record);
+
+/** Waits for the engines, and closes them. After that nothing more is recorded, and the record may be read. */
 void gpu_stop(struct gpu *gpu);
-
-/** Frees the memory of a device that has been stopped. */
-void gpu_fini(struct gpu *gpu);
 
 /** Puts a new engine in the place of a lost one, all of whose jobs have completed. */
 void gpu_replace_engine(struct gpu *gpu, enum engine engine);
+
+/** @p op cannot do its work unless @p fence (may be NULL, which is nothing) has succeeded. Takes a reference. */
+void op_need(struct op *op, struct lf_fence *fence);
+
+/** In the run function. @return 0, or the first error among what the op needs. */
+int op_error(const struct op *op);
+
+/** Makes a job of an op, which it frees, and which waits for all that the op needs. */
+struct lf_job *gpu_job(struct gpu *gpu, enum engine engine, struct op *op);
+
+/** Lets a job wait for what a reservation, which is locked, holds. */
+void gpu_wait_for(struct lf_job *job, const struct lf_resv *resv, enum lf_usage usage);
+
+/** Pushes a job of that engine and puts it. @return its finished fence. */
+struct lf_fence *gpu_push(struct gpu *gpu, enum engine engine, struct lf_job *job);
 
 #endif /* MINIGPU_GPU_H */

@@ -5,9 +5,10 @@
  * Purpose. This file is the command line and nothing else: it checks the options, opens the files that will be written (so that a
  * path that cannot be written is an error before the work, not after it) and calls a command.
  *
- * Files: gpu.c (engines, device memory), hash.c (the driver that hashes files), trace_parse.c (text of a kernel trace -> events),
- * model.c (events -> jobs, and what is wrong with the record), replay.c (jobs -> timelines and queues), record.c (what engines did:
- * table and timeline), picture.c (the same as a picture), util.c.
+ * Files, from the ground up: gpu.c (engines), device.c (pages of memory), manager.c (buffers that move), space.c (address spaces);
+ * hash.c and hash_*.c (the driver that hashes files), chaos.c; trace_parse.c (text of a kernel trace -> events), model.c (events -> jobs,
+ * and what is wrong with the record), replay.c and replay_*.c (jobs -> timelines and queues); layout_parse.c, layout.c (a list of buffers
+ * -> an address space); record.c (what engines did: table and timeline), picture.c (the same as a picture), util.c.
  *
  * Exit status: 0 all is well; 1 something named on stderr is not; 2 the command line is wrong.
  */
@@ -22,29 +23,36 @@
 #include "util.h"
 
 #define EXIT_USAGE 2
+#define MIN_VRAM   (256ULL << 10)
+#define MAX_VRAM   (64ULL << 30)
 
 static const char help[] =
 	"Usage: minigpu [OPTION...] hash FILE...\n"
 	"       minigpu [OPTION...] replay TRACE\n"
+	"       minigpu layout FILE\n"
 	"\n"
 	"An emulated GPU (a copy engine, two digest engines) and its driver, built on libfence.\n"
 	"\n"
 	"  hash FILE...          print the SHA-256 of files, computed by GPU jobs, as sha256sum does; - is standard input\n"
 	"  replay TRACE          replay the jobs of a recorded kernel trace (text of trace-cmd or ftrace) and check the order of\n"
 	"                        their fences\n"
+	"  layout FILE           map the buffers of FILE (lines of iova,size[,name]) in an address space, check every lookup, and\n"
+	"                        show what is where\n"
 	"\n"
 	"Faults, after which the result must be the same:\n"
 	"  --hang-every N        every Nth run of each engine hangs, and the engine is reset\n"
 	"  --lose-engine-at N    the first digest engine (or ring) is lost when it starts its Nth run, and replaced\n"
 	"  --faults              lost, late and reordered interrupts; of hash, locks refused as well\n"
 	"  --seed N              seed of the random faults (default 1)\n"
+	"  --chaos SEED          of hash: all of these at random; besides, buffers are evicted, bound anew and closed while jobs use\n"
+	"                        them; one seed in ten loses the copy engine, which nothing can replace\n"
 	"\n"
 	"Output:\n"
 	"  --trace FILE          write a timeline for ui.perfetto.dev or chrome://tracing (JSON)\n"
 	"  --svg FILE            write a picture of it\n"
 	"\n"
 	"Of hash:\n"
-	"  --memory MIB          device memory in blocks of 1 MiB (default 16)\n"
+	"  --vram SIZE           device memory, in MiB, or with a K, M or G behind it (default 8, at least 256K)\n"
 	"\n"
 	"Of replay:\n"
 	"  --speed SPEED         full: on a virtual clock (default); recorded: in real time; a number: that many times faster\n"
@@ -60,7 +68,8 @@ enum option_code {
 	OPT_SEED,
 	OPT_TRACE,
 	OPT_SVG,
-	OPT_MEMORY,
+	OPT_VRAM,
+	OPT_CHAOS,
 	OPT_SPEED,
 	OPT_STRICT,
 	OPT_HELP,
@@ -74,7 +83,8 @@ static const struct option long_options[] = {
 	{ "seed", required_argument, NULL, OPT_SEED },
 	{ "trace", required_argument, NULL, OPT_TRACE },
 	{ "svg", required_argument, NULL, OPT_SVG },
-	{ "memory", required_argument, NULL, OPT_MEMORY },
+	{ "vram", required_argument, NULL, OPT_VRAM },
+	{ "chaos", required_argument, NULL, OPT_CHAOS },
 	{ "speed", required_argument, NULL, OPT_SPEED },
 	{ "strict", no_argument, NULL, OPT_STRICT },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -118,6 +128,23 @@ static uint64_t parse_number(const char *option, const char *value, uint64_t min
 	bad_value(option, expected, value);
 }
 
+/* Whole pages of device memory. */
+static uint64_t parse_size(const char *option, const char *value)
+{
+	static const char expected[] = "a size from 256K to 64G, in MiB or with K, M or G";
+	char *end;
+	unsigned long long number;
+	unsigned shift;
+
+	errno = 0;
+	number = strtoull(value, &end, 10);
+	shift = *end == 'K' ? 10 : *end == 'G' ? 30 : 20;
+	if (value[0] < '0' || value[0] > '9' || errno || (*end && (!strchr("KMG", *end) || end[1])) || number > MAX_VRAM >> shift ||
+		number << shift < MIN_VRAM)
+		bad_value(option, expected, value);
+	return number << shift;
+}
+
 static double parse_speed(const char *value)
 {
 	char *end;
@@ -154,8 +181,12 @@ static void parse_option(struct options *o, struct paths *paths, int code)
 	case OPT_SVG:
 		paths->svg = optarg;
 		break;
-	case OPT_MEMORY:
-		o->memory_mib = (uint32_t)parse_number("--memory", optarg, 1, 65536);
+	case OPT_VRAM:
+		o->vram = parse_size("--vram", optarg);
+		break;
+	case OPT_CHAOS:
+		o->seed = parse_number("--chaos", optarg, 0, UINT64_MAX);
+		o->chaos = true;
 		break;
 	case OPT_SPEED:
 		o->speed = parse_speed(optarg);
@@ -184,7 +215,10 @@ struct lf_queue_faults options_faults(const struct options *o, unsigned engine, 
 		.lose_engine_at = first ? o->lose_engine_at : 0,
 	};
 
-	if (o->faults) { /* numbers without a common divisor: with --hang-every they count exactly, and should not all fall on one run */
+	if (o->chaos && !o->hang_every)
+		faults.hang_one_in = 50;
+	if (o->faults || o->chaos) {
+		/* numbers without a common divisor: with --hang-every they count exactly, and should not all fall on one run */
 		faults.lost_interrupt_one_in = 41;
 		faults.late_one_in = 23;
 		faults.late_ns = NS_PER_MS;
@@ -195,7 +229,7 @@ struct lf_queue_faults options_faults(const struct options *o, unsigned engine, 
 
 int64_t options_timeout(const struct options *o)
 {
-	return o->hang_every || o->faults ? 20 * NS_PER_MS : NS_PER_S;
+	return o->hang_every || o->faults || o->chaos ? 20 * NS_PER_MS : NS_PER_S;
 }
 
 static FILE *open_output(const char *path)
@@ -222,22 +256,44 @@ static int close_output(FILE *file, const char *path)
 	return EXIT_SUCCESS;
 }
 
-/* Everything about the command line that can be known to be wrong before a file is created. */
-static void check_command(int argc, char **argv)
+/* What a command is called with, when that is wrong. */
+static const char *command_error(int argc, const char *command)
 {
+	if (!strcmp(command, "hash"))
+		return argc < 2 ? "hash: expected at least one file" : NULL;
+	if (!strcmp(command, "replay"))
+		return argc != 2 ? "replay: expected one trace" : NULL;
+	return argc != 2 ? "layout: expected one file" : NULL;
+}
+
+/* Everything about the command line that can be known to be wrong before a file is created. */
+static void check_command(const struct options *o, const struct paths *paths, int argc, char **argv)
+{
+	const char *error;
+
 	if (!argc)
-		usage_error("expected a command: hash or replay", "");
-	if (!strcmp(argv[0], "hash") && argc < 2)
-		usage_error("hash: expected at least one file", "");
-	else if (!strcmp(argv[0], "replay") && argc != 2)
-		usage_error("replay: expected one trace", "");
-	else if (strcmp(argv[0], "hash") && strcmp(argv[0], "replay"))
-		usage_error("expected hash or replay, not ", argv[0]);
+		usage_error("expected a command: hash, replay or layout", "");
+	if (strcmp(argv[0], "hash") && strcmp(argv[0], "replay") && strcmp(argv[0], "layout"))
+		usage_error("expected hash, replay or layout, not ", argv[0]);
+	error = command_error(argc, argv[0]);
+	if (error)
+		usage_error(error, "");
+	if (o->chaos && strcmp(argv[0], "hash"))
+		usage_error("--chaos is for hash, not for ", argv[0]);
+	if ((paths->trace || paths->svg) && !strcmp(argv[0], "layout"))
+		usage_error("--trace and --svg are for what engines do, not for layout", "");
+}
+
+static int run_command(const struct options *options, int argc, char **argv)
+{
+	if (!strcmp(argv[0], "hash"))
+		return hash_command(options, argc - 1, argv + 1);
+	return strcmp(argv[0], "replay") ? layout_command(argv[1]) : replay_command(options, argv[1]);
 }
 
 int main(int argc, char **argv)
 {
-	struct options options = { .memory_mib = 16, .seed = 1 };
+	struct options options = { .vram = 8 << 20, .seed = 1 };
 	struct paths paths = { NULL, NULL };
 	int code;
 	int status;
@@ -246,11 +302,11 @@ int main(int argc, char **argv)
 		parse_option(&options, &paths, code);
 	argc -= optind;
 	argv += optind;
-	check_command(argc, argv);
+	check_command(&options, &paths, argc, argv);
 	options.trace = open_output(paths.trace);
 	options.svg = open_output(paths.svg);
 
-	status = !strcmp(argv[0], "hash") ? hash_command(&options, argc - 1, argv + 1) : replay_command(&options, argv[1]);
+	status = run_command(&options, argc, argv);
 
 	status |= close_output(options.trace, paths.trace);
 	status |= close_output(options.svg, paths.svg);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
  * @file
- * What the two commands of minigpu share: the options of the command line.
+ * What the commands of minigpu share: the options of the command line.
  */
 #ifndef MINIGPU_H
 #define MINIGPU_H
@@ -17,11 +17,12 @@
 
 /** The command line, checked. */
 struct options {
-	uint32_t memory_mib; /**< device memory of `hash` */
+	uint64_t vram; /**< bytes of device memory of `hash` */
 	uint32_t hang_every; /**< every nth run of each engine hangs; 0 for never */
 	uint64_t lose_engine_at; /**< the first digest engine (hash) or ring (replay) is lost at this run; 0 for never */
 	uint64_t seed; /**< of the random faults */
 	bool faults; /**< a mild mix of lost, late and reordered interrupts, and refused locks */
+	bool chaos; /**< hash: all of that, hangs and lost engines, and memory that is evicted, unbound and closed at random */
 	bool strict; /**< replay: stop at the first malformed line */
 	double speed; /**< replay: 0 for a virtual clock, else how many times faster than recorded */
 	FILE *trace; /**< where the timeline goes, or NULL */
@@ -37,5 +38,6 @@ int64_t options_timeout(const struct options *options);
 /** The commands. @return the exit status. */
 int hash_command(const struct options *options, int count, char **names);
 int replay_command(const struct options *options, const char *path);
+int layout_command(const char *path);
 
 #endif /* MINIGPU_H */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The picture: engines as lanes, jobs as bars, what went wrong as marks.
+ * The picture: engines and activities as lanes, jobs as bars, what went wrong as marks.
  *
  * Purpose. An SVG of 1200 units width that a person can read. Few jobs are drawn as they are. Many jobs are drawn twice: the whole run as
  * the share of time that each engine was busy, two units a column, and below it a window of the run in which single jobs can be told apart,
@@ -336,18 +336,19 @@ static double busy_percent(const struct lane *lane, int64_t span)
 
 static void draw_lane(const struct canvas *c, const struct panel *p, size_t index, double busy)
 {
+	const struct lane *lane = c->record->lanes[index];
 	double top = lane_top(p, index);
 	double middle = top + p->lane_height / 2;
 
 	fprintf(c->out, "<rect x=\"%d\" y=\"%.1f\" width=\"%d\" height=\"%.1f\" rx=\"4\" fill=\"" LANE_COLOR "\"/>\n", LEFT, top, CHART,
 		p->lane_height);
 	fprintf(c->out, "<text x=\"30\" y=\"%.1f\" font-weight=\"600\" font-size=\"13\">", busy < 0 ? middle + 5 : middle - 2);
-	write_short_text(c->out, c->record->lanes[index]->name, 14);
+	write_short_text(c->out, lane->name, 14);
 	fputs("</text>\n", c->out);
 	if (busy >= 0)
 		fprintf(c->out,
-			"<text x=\"30\" y=\"%.1f\" font-size=\"11\" fill=\"" MUTED_COLOR "\">%.0f %% busy, %" PRIu64 " job%s</text>\n",
-			middle + 14, busy, c->record->lanes[index]->jobs, c->record->lanes[index]->jobs == 1 ? "" : "s");
+			"<text x=\"30\" y=\"%.1f\" font-size=\"11\" fill=\"" MUTED_COLOR "\">%.0f %% busy, %" PRIu64 " %s%s</text>\n",
+			middle + 14, busy, lane->jobs, lane->kind == LANE_ENGINE ? "job" : "time", lane->jobs == 1 ? "" : "s");
 }
 
 /* 1, 2 or 5 times a power of ten, so that there are not more than MAX_TICKS. */

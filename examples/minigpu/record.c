@@ -3,7 +3,7 @@
  * What engines did: bars, marks, latencies; the table and the timeline.
  *
  * Purpose. record_observe() is the observe hook of every queue. It turns its events into bars: RUN opens the bar of a job; RESET,
- * DONE and the next RUN of the same job close it.
+ * DONE and the next RUN of the same job close it. record_activity() adds a bar that is complete.
  *
  * Invariants.
  * R1. A lane's bars are in the order of their starts.
@@ -51,10 +51,11 @@ void record_fini(struct record *r)
 	free(r->groups);
 }
 
-struct lane *record_add_lane(struct record *r, const char *name)
+struct lane *record_add_lane(struct record *r, const char *name, enum lane_kind kind)
 {
 	struct lane *lane = allocate(1, sizeof(*lane));
 
+	lane->kind = kind;
 	pthread_mutex_init(&lane->lock, NULL);
 	lane->name = copy_string(name);
 	r->lanes = grow(r->lanes, r->lane_count, &r->lane_capacity, sizeof(struct lane *));
@@ -149,6 +150,37 @@ void record_observe(void *user, const struct lf_queue_event *event)
 
 	pthread_mutex_lock(&lane->lock);
 	note_event(lane, event->job ? lf_job_data(event->job) : NULL, event);
+	pthread_mutex_unlock(&lane->lock);
+}
+
+/* Those of several threads may arrive a little out of order (R1). */
+static void insert_bar(struct lane *lane, const struct bar *bar)
+{
+	size_t place = lane->bar_count;
+
+	lane->bars = grow(lane->bars, lane->bar_count, &lane->bar_capacity, sizeof(*lane->bars));
+	for (; place && lane->bars[place - 1].start > bar->start; place--)
+		lane->bars[place] = lane->bars[place - 1];
+	lane->bars[place] = *bar;
+	lane->bar_count++;
+}
+
+void record_activity(struct lane *lane, const struct activity *activity)
+{
+	struct bar bar = {
+		.start = activity->start,
+		.end = activity->end,
+		.number = activity->number,
+		.group = activity->group,
+		.attempt = 1,
+		.how = BAR_DONE,
+	};
+
+	pthread_mutex_lock(&lane->lock);
+	lane->jobs++;
+	insert_bar(lane, &bar);
+	samples_add(&lane->waits, activity->start - activity->asked);
+	samples_add(&lane->works, activity->end - activity->start);
 	pthread_mutex_unlock(&lane->lock);
 }
 
@@ -247,11 +279,30 @@ void record_print_table(const struct record *r, const char *title, FILE *out)
 	for (size_t i = 0; i < r->lane_count; i++) {
 		struct row row = { .name = r->lanes[i]->name };
 
+		if (r->lanes[i]->kind != LANE_ENGINE)
+			continue;
 		row_add(&row, r->lanes[i]);
 		row_add(&total, r->lanes[i]);
 		print_row(&row, out);
 	}
 	print_row(&total, out);
+}
+
+static void print_activity(struct lane *lane, FILE *out)
+{
+	fprintf(out, "%-16s %7" PRIu64 " %10s %10s %10s %10s\n", lane->name, lane->jobs,
+		duration_text(samples_percentile(&lane->waits, 50)).chars, duration_text(samples_percentile(&lane->waits, 99)).chars,
+		duration_text(samples_percentile(&lane->works, 50)).chars, duration_text(samples_percentile(&lane->works, 99)).chars);
+}
+
+void record_print_activities(const struct record *r, FILE *out)
+{
+	fprintf(out, "%-16s %7s %21s %21s\n", "", "", "asked -> start ", "start -> end ");
+	fprintf(out, "%-16s %7s %10s %10s %10s %10s\n", "memory", "count", "p50", "p99", "p50", "p99");
+	for (size_t i = 0; i < r->lane_count; i++) {
+		if (r->lanes[i]->kind == LANE_ACTIVITY)
+			print_activity(r->lanes[i], out);
+	}
 }
 
 /* --- Timeline ----------------------------------------------------------------------------------------------------------- */
@@ -289,8 +340,8 @@ static void write_bar(const struct record *r, FILE *out, size_t tid, size_t inde
 	const struct bar *bar = &lane->bars[index];
 	int64_t length = lane_bar_end(lane, index) - bar->start;
 
-	fprintf(out, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%zu,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"job\",\"name\":\"", tid,
-		microseconds(bar->start - origin), microseconds(length));
+	fprintf(out, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%zu,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":\"", tid,
+		microseconds(bar->start - origin), microseconds(length), lane->kind == LANE_ENGINE ? "job" : "memory");
 	write_quoted(out, r->groups[bar->group], QUOTE_JSON);
 	fprintf(out, " #%" PRIu64 "\",\"args\":{\"attempt\":%u,\"result\":\"%s\"}}", bar->number, bar->attempt, how_text(bar->how));
 }

@@ -3,8 +3,9 @@
  * @file
  * What engines did: every run of a job as a bar, every fault as a mark, and the latencies.
  *
- * A lane belongs to an engine (it survives the queue behind it, when that is lost and replaced). Jobs are told apart by the group they
- * belong to, a file or a context, which gives them their colour, and by their number in it.
+ * A lane belongs to an engine (it survives the queue behind it, when that is lost and replaced), or to an *activity*: a kind of work that
+ * is worth a lane of its own, whoever does it. Jobs are told apart by the group they belong to, a file or a context, which gives them
+ * their colour, and by their number in it.
  */
 #ifndef MINIGPU_RECORD_H
 #define MINIGPU_RECORD_H
@@ -36,10 +37,14 @@ struct mark {
 	enum lf_queue_event_kind kind;
 };
 
-/** An engine. Its arrays may be read when its queue is closed. */
+/** What a lane belongs to. */
+enum lane_kind { LANE_ENGINE, LANE_ACTIVITY };
+
+/** An engine or an activity. Its arrays may be read when the queues are closed. */
 struct lane {
+	char *name; /**< immutable */
+	enum lane_kind kind; /**< immutable */
 	pthread_mutex_t lock; /**< protects all below: the engine's thread and the one that pushes jobs both tell of events */
-	char *name;
 	struct bar *bars; /**< in the order of their starts */
 	size_t bar_count, bar_capacity;
 	struct mark *marks;
@@ -74,13 +79,25 @@ void record_init(struct record *r);
 void record_fini(struct record *r);
 
 /** @return a new lane, which lives as long as the record. */
-struct lane *record_add_lane(struct record *r, const char *name);
+struct lane *record_add_lane(struct record *r, const char *name, enum lane_kind kind);
 
 /** @return the number of a new group. */
 uint32_t record_add_group(struct record *r, const char *name);
 
 /** The observe hook; @p lane is its user pointer. */
 void record_observe(void *lane, const struct lf_queue_event *event);
+
+/** Something that was asked for and done. Times are ns. */
+struct activity {
+	uint32_t group;
+	uint64_t number; /**< in the group */
+	int64_t asked;
+	int64_t start;
+	int64_t end;
+};
+
+/** Adds it to a lane of that kind. */
+void record_activity(struct lane *lane, const struct activity *activity);
 
 /** The time from the first to the last thing that is drawn. */
 void record_span(const struct record *r, int64_t *ret_start, int64_t *ret_end);
@@ -90,6 +107,9 @@ int64_t lane_bar_end(const struct lane *lane, size_t bar);
 
 /** Prints a row an engine, and their total. */
 void record_print_table(const struct record *r, const char *title, FILE *out);
+
+/** Prints a row an activity. */
+void record_print_activities(const struct record *r, FILE *out);
 
 /** Writes Chrome's trace event format, which ui.perfetto.dev reads. */
 void record_write_timeline(const struct record *r, FILE *out);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages, memory, percentiles, numbers as people read them. */
+/* Messages, memory, fences, percentiles, numbers as people read them. */
 #include "util.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <libfence/base.h>
+#include <libfence/fence.h>
 
 #define PROGRESS_INTERVAL 100000000 /* ns */
 
@@ -115,6 +115,19 @@ char *copy_string(const char *text)
 	if (!copy)
 		die("out of memory");
 	return copy;
+}
+
+/* --- Fences ------------------------------------------------------------------------------------------------------------- */
+
+void replace_fence(struct lf_fence **place, struct lf_fence *fence)
+{
+	lf_fence_put(*place);
+	*place = fence;
+}
+
+bool succeeded(const struct lf_fence *fence)
+{
+	return fence && lf_fence_status(fence) == 1;
 }
 
 /* --- Percentiles -------------------------------------------------------------------------------------------------------- */

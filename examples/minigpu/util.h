@@ -8,6 +8,7 @@
 #ifndef MINIGPU_UTIL_H
 #define MINIGPU_UTIL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +36,14 @@ void *grow(void *array, size_t count, size_t *capacity, size_t size);
 
 /** A copy of a string. */
 char *copy_string(const char *text);
+
+struct lf_fence;
+
+/** Puts the fence in a variable, if there is one. @p fence is consumed. */
+void replace_fence(struct lf_fence **place, struct lf_fence *fence);
+
+/** @return whether a fence, which may be NULL, has signaled without error. */
+bool succeeded(const struct lf_fence *fence);
 
 /** Durations in nanoseconds, from which percentiles are asked. */
 struct samples {

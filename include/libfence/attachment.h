@@ -71,8 +71,8 @@ LF_API void lf_attachment_put(struct lf_attachment *a);
  * @param a borrowed for the call; detaching again does nothing
  *
  * @par Context
- * Waits while the hook runs on another thread; so do not hold there what this thread's caller holds. From inside the hook itself it
- * returns at once, and is allowed in callbacks; not in read sections.
+ * Waits while the hook runs on another thread: two hooks that detach each other's attachments, or a hook that takes a lock which is held
+ * here, wait for ever. From inside the hook itself it returns at once, and is allowed in callbacks; not in read sections.
  * @return 0: the hook does not run and never will, but for the call that the caller is inside of; -EDEADLK (reported): inside a read
  * section; it is detached all the same. -EINVAL (reported): @p a is NULL. -EOWNERDEAD in a poisoned child.
  */

@@ -75,8 +75,8 @@ struct lf_bo_desc {
 	struct lf_ticket_class *cls; /**< of a reservation of its own; NULL for the default class */
 	struct lf_backing backing; /**< where it is at first; copied; all zero: nowhere */
 	/**
-	 * Called once when the last reference is gone and the backing is released, before the block is freed: for what the driver keeps around
-	 * the struct. On the threads and under the rules of lf_backing.release. May be NULL.
+	 * Called once when the last reference is gone and every backing that the buffer was given is released, before the block is freed: for what
+	 * the driver keeps around the struct. On the threads and under the rules of lf_backing.release. May be NULL.
 	 */
 	void (*release)(struct lf_bo *bo);
 	/**

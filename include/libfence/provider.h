@@ -3,8 +3,10 @@
  * @file
  * Providers: the code of a driver, and the way to let go of it.
  *
- * What a driver's code is reachable through is a *resource* of its provider: timelines (with the hooks of their fences) today. Closing
- * the provider ends them all; then the driver's shared object can be unloaded, however many of its fences others still hold.
+ * What a driver's code is reachable through is a *resource* of its provider: timelines with the hooks of their fences, queues, attachments,
+ * buffers with their release hooks, address spaces with theirs. Closing the provider ends timelines, queues and attachments, and waits for
+ * buffers and address spaces, which are the driver's to put; then its shared object can be unloaded, however many of its fences others still
+ * hold.
  */
 #ifndef LIBFENCE_PROVIDER_H
 #define LIBFENCE_PROVIDER_H
@@ -40,8 +42,9 @@ LF_API struct lf_provider *lf_provider_get(struct lf_provider *p);
 LF_API void lf_provider_put(struct lf_provider *p);
 
 /**
- * Ends all that is reachable of the provider's code: every timeline is lost with -ENODEV, which completes its fences; nothing new
- * can be made. Then waits until no hook runs and every fence is detached.
+ * Ends all that is reachable of the provider's code: every timeline is lost with -ENODEV, which completes its fences; queues are closed,
+ * attachments detached and unmapped, address spaces banned; nothing new can be made. Then waits until no hook runs, every fence is
+ * detached, and the driver's buffers and address spaces are gone.
  *
  * After a return of 0 no instruction of the driver is called any more, whoever holds its fences. What remains to the driver: to let go of
  * its own references (puts are fine before or after), and to cancel callbacks that *it* added to fences of others, before or after;

@@ -149,7 +149,7 @@ LF_API void lf_vm_put(struct lf_vm *vm);
 
 /**
  * Ends a VM: nothing is mapped any more, nothing can be, and binds that were not applied yet complete with -ECANCELED. Engines walk what
- * was applied until all that is in the reservation now has signaled. Held versions stay.
+ * was applied until all that is in the reservation now, and what those binds waited for, has signaled. Held versions stay.
  *
  * @param vm its reservation is locked by the caller, and no transaction is open (else reported); closing again does nothing
  *
@@ -161,8 +161,8 @@ LF_API void lf_vm_put(struct lf_vm *vm);
 LF_API int lf_vm_close(struct lf_vm *vm);
 
 /**
- * Bans a VM, because its page tables cannot be trusted: transactions are refused, binds that are not applied complete, all with this
- * error. Sticky; the first one counts. Readers go on.
+ * Bans a VM, because its page tables cannot be trusted: no transaction can be begun, binds that are not applied, or are submitted by one that
+ * is open, complete, all with this error. Sticky; the first one counts. Readers go on.
  *
  * @param vm borrowed for the call
  * @param error a negative errno

@@ -92,7 +92,8 @@ LF_API struct lf_mapping *lf_vm_bo_next_mapping(const struct lf_vm_bo *vm_bo, co
 /* --- Evicting and validating -------------------------------------------------------------------------------------------- */
 
 /**
- * Says that a buffer was moved away, in all VMs that it is part of: each validates it before its next job. Or, with false, that it is back.
+ * Says that a buffer was moved away, in all VMs that it is part of now: each validates it before its next job. Or, with false, that it is
+ * back. (A VM_BO that is made later is not evicted: who makes one says what it is.)
  *
  * @param bo its reservation is locked by the caller (else reported, and nothing is done)
  * @param evicted what it is
@@ -122,8 +123,8 @@ LF_API bool lf_vm_bo_is_evicted(const struct lf_vm_bo *vm_bo);
 LF_API int lf_vm_exec_lock(struct lf_vm *vm, struct lf_exec *x, unsigned slots);
 
 /**
- * Calls the validate hook for each VM_BO that was evicted and whose buffer the caller has locked: it brings the buffer back, and its page table entries. One whose hook
- * returns 0 is no longer evicted.
+ * Calls the validate hook for each VM_BO that was evicted and whose buffer the caller has locked: it brings the buffer back, and its page
+ * table entries. One whose hook returns 0 is no longer evicted.
  *
  * @param vm all that lf_vm_exec_lock() locks is locked
  * @param x handed to the hook, which may lock more, if this is called inside the loop; may be NULL

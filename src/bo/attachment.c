@@ -28,7 +28,7 @@
  * A2. Once DETACHED is set, nobody enters. After whoever unregisters has, no code of the provider is called through the attachment.
  * A3. An attachment is in its buffer's list from lf_bo_attach() until its last reference is gone: so who has a reference can walk on.
  * A4. The list is in the order of serials; what is attached while an invalidation walks has a higher one than its last.
- * A5. A mapping in its attachment's ring is live: it has a reference on a place and is counted (bo.c B4). Whoever takes it out, the
+ * A5. A mapping in its attachment's ring is live: it has a reference on a place and is counted (bo.c BO4). Whoever takes it out, the
  *     importer or the provider's close, undoes both, once. DETACHED is looked at under the lock: so a close that has set it finds all
  *     that there are.
  *

@@ -16,15 +16,15 @@
  * | GONE  | 0    | a ghost, or released          | its places                                                          |
  *
  * Invariants:
- * B1. A LIVE buffer is in a place, also when it is nowhere; so what it needs to die is there since it was made, and dying allocates
+ * BO1. A LIVE buffer is in a place, also when it is nowhere; so what it needs to die is there since it was made, and dying allocates
  *     nothing.
- * B2. A place's snapshot is taken when everything that the place must wait for is in the reservation, the move's fence included. What a
+ * BO2. A place's snapshot is taken when everything that the place must wait for is in the reservation, the move's fence included. What a
  *     shared reservation gets later is none of its business.
- * B3. core->places is the number of places that are settled and not released. While it is not 0 the buffer is there, and its provider
+ * BO3. core->places is the number of places that are settled and not released. While it is not 0 the buffer is there, and its provider
  *     knows it. It is not 0 before the buffer is GONE.
- * B4. bo->maps is REVOKED | the number of mappings that were counted and not uncounted. A mapping is counted before it is made, and
+ * BO4. bo->maps is REVOKED | the number of mappings that were counted and not uncounted. A mapping is counted before it is made, and
  *     uncounted after it has let go of its place. Once REVOKED is set no mapping is counted.
- * B5. A mapping holds its attachment, and that the buffer: a DYING buffer has neither.
+ * BO5. A mapping holds its attachment, and that the buffer: a DYING buffer has neither.
  *
  * Locking: the reservation, the user's to take, protects spare and all stores to place. bo_lock() (bo.h) protects lists. Hooks are called
  * with nothing locked but what the user has locked.
@@ -42,7 +42,6 @@
 #include "base/check.h"
 #include "base/library.h"
 #include "base/park.h"
-#include "base/rcu.h"
 #include "base/reclaim.h"
 #include "base/refcount.h"
 #include "base/track.h"
@@ -242,7 +241,7 @@ void bo_end(struct lf_bo *bo)
 {
 	struct bo_core *core = bo_core(bo);
 
-	invariant(bo_link_is_empty(&bo->attachments) && bo_link_is_empty(&bo->users)); /* B5 */
+	invariant(bo_link_is_empty(&bo->attachments) && bo_link_is_empty(&bo->users)); /* BO5 */
 	call_release(bo);
 	if (library_poisoned()) /* the hook forked, and this is the child */
 		return;
@@ -264,32 +263,19 @@ void lf_bo_put(struct lf_bo *bo)
 {
 	if (!bo || library_poisoned() || !refcount_put(&bo->refs, "lf_bo_put"))
 		return;
-	lf_resv_snapshot(bo->resv, &place_current(bo)->snapshot); /* B2 */
+	lf_resv_snapshot(bo->resv, &place_current(bo)->snapshot); /* BO2 */
 	lf_defer_call(&bo->deferred, retire);
 }
 
 /* --- Moving ----------------------------------------------------------------------------------------------------------- */
 
-/* A poisoned child may not even register with liburcu; nothing is freed there. */
-static void section_begin(void) LF_NO_THREAD_ANALYSIS
-{
-	if (!library_poisoned())
-		rcu_begin();
-}
-
-static void section_end(void) LF_NO_THREAD_ANALYSIS
-{
-	if (!library_poisoned())
-		rcu_end();
-}
-
 void *lf_bo_memory(const struct lf_bo *bo)
 {
 	void *memory;
 
-	section_begin(); /* for those without the lock, under whom the place may end */
+	lf_read_lock(); /* for those without the lock, under whom the place may end */
 	memory = place_current(bo)->backing.memory;
-	section_end();
+	lf_read_unlock();
 	return memory;
 }
 
@@ -346,7 +332,7 @@ void lf_bo_move(struct lf_bo *bo, const struct lf_backing *backing, struct lf_fe
 		lf_resv_add(bo->resv, f, LF_USAGE_KERNEL);
 	old = change_place(bo, backing);
 	if (!PLANTED(86))
-		lf_resv_snapshot(bo->resv, &old->snapshot); /* B2 */
+		lf_resv_snapshot(bo->resv, &old->snapshot); /* BO2 */
 	place_call_begin();
 	place_leave(old);
 	bo_invalidate(bo); /* last, so that the new place may be mapped from inside */

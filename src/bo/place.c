@@ -14,8 +14,8 @@
  * | NEW      | 1, not counted for the buffer                 | who made it, or bo->spare                              |
  * | SETTLED  | 1                                             | lf_bo_init(), lf_bo_move()                             |
  * | CURRENT  | 1 of the buffer, 1 a mapping                  | bo->place                                              |
- * | GHOST    | 1 until its fences are signaled, 1 a mapping  | the notice; or a deferred call, which drops the last   |
- * | RELEASED | 0                                             | readers in their sections                              |
+ * | GHOST    | 1 until its fences are signaled, 1 a mapping  | the notice; mappings                                   |
+ * | RELEASED | 0                                             | who releases it, perhaps later; readers in sections    |
  *
  * Invariants:
  * PL1. The release hook is called once for each settled place, when refs are 0.

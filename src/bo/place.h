@@ -12,7 +12,7 @@
 
 struct place {
 	lf_atomic_u32 refs; /* one of the buffer, or of the ghost's fences; one a mapping */
-	struct lf_bo *bo; /* immutable since place_settle(); there as long as the place (B3) */
+	struct lf_bo *bo; /* immutable since place_settle(); there as long as the place (BO3) */
 	struct lf_backing backing; /* immutable since place_settle() */
 	struct lf_notice notice; /* of a ghost: fires when its fences are signaled */
 	struct lf_snapshot snapshot; /* what a ghost waits for, until it is armed */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Resources of a provider: what its code can be reached through. Timelines and queues today; attachments, release hooks and VM ops later.
+ * Resources of a provider: what its code can be reached through: timelines, queues, buffers, attachments, address spaces.
  */
 #ifndef LF_FENCE_PROVIDER_H
 #define LF_FENCE_PROVIDER_H

@@ -13,13 +13,13 @@
  *                                                                              \--the hook fails, or the VM was banned--> dropped
  *
  * Invariants:
- * B1. Binds are applied in the order of the queue, which is that of the transactions, one at a time: by whoever sets `applying`. So the
+ * BQ1. Binds are applied in the order of the queue, which is that of the transactions, one at a time: by whoever sets `applying`. So the
  *     applied version only goes forward.
- * B2. The version of each bind in the queue is held, and so is the applied one. What a bind's operations name is in its version or in the
+ * BQ2. The version of each bind in the queue is held, and so is the applied one. What a bind's operations name is in its version or in the
  *     one before: alive while the hook runs.
- * B3. A bind's out-fence signals after the applied version was stored. When the VM is banned or closed the timeline is lost: all that are
+ * BQ3. A bind's out-fence signals after the applied version was stored. When the VM is banned or closed the timeline is lost: all that are
  *     pending or will be complete at once, and binds that become ready are dropped without their hook.
- * B4. A bind in the queue has a reference on the VM until it was applied or dropped; what is applied has none, or the VM would never end.
+ * BQ4. A bind in the queue has a reference on the VM until it was applied or dropped; what is applied has none, or the VM would never end.
  *     Whoever applies has one.
  *
  * Locking: vm->spin for the queue; nothing is called under it.
@@ -120,7 +120,7 @@ static void apply(struct lf_vm *vm, struct bind *b)
 	} else {
 		drop(&b->held);
 	}
-	lf_vm_put(vm); /* the bind's (B4) */
+	lf_vm_put(vm); /* the bind's (BQ4) */
 }
 
 /* The first bind, if it is ready and nobody else applies; then the caller does. */
@@ -258,7 +258,7 @@ int lf_txn_submit(struct lf_txn *txn, struct lf_fence *const *in, size_t count, 
 	ret = prepare(txn, in, count, &b, &out);
 	if (ret)
 		return ret;
-	lf_vm_get(vm); /* the bind's (B4) */
+	lf_vm_get(vm); /* the bind's (BQ4) */
 	lf_vm_get(vm); /* ours: the caller's may be put by what runs here */
 	txn_publish(txn, &b->held);
 	enqueue(vm, b);
@@ -327,10 +327,10 @@ static void walk_no_more(struct lf_notice *notice)
 	lf_vm_put(vm);
 }
 
-/* The close is the last bind: so what is applied goes forward here, too (B1). */
+/* The close is the last bind: so what is applied goes forward here, too (BQ1). */
 void bind_close(struct lf_vm *vm)
 {
-	lf_vm_get(vm); /* the bind's (B4) */
+	lf_vm_get(vm); /* the bind's (BQ4) */
 	enqueue(vm, vm->closing);
 	if (lf_notice_arm(&vm->idle, vm->resv, LF_USAGE_BOOKKEEP, walk_no_more))
 		walk_no_more(&vm->idle);

@@ -17,14 +17,14 @@
  * | RETIRED | what it waits for     | the next of heap->retired |
  *
  * Invariants:
- * H1. The segments, one after the other, are the heap's range: no gap, no overlap. Bounds are inclusive, so that nothing overflows at
+ * VH1. The segments, one after the other, are the heap's range: no gap, no overlap. Bounds are inclusive, so that nothing overflows at
  *     the last of 64 bits; and since a heap has at most 2^64 - 1 bytes, the size of whatever is in it is a number.
- * H2. No two neighbours are both FREE. What is taken is one segment, as it was asked for.
- * H3. neighbour[] is the order of the tree.
- * H4. The tree is an AVL tree: the heights of a node's children differ by at most 1. So it is less than 1.45 times as high as it must be.
- * H5. A node's height and room are what its children and its own segment make them.
- * H6. The list of retired segments holds each RETIRED one once, and nothing else.
- * H7. bytes and ranges say of each state how much there is of it.
+ * VH2. No two neighbours are both FREE. What is taken is one segment, as it was asked for.
+ * VH3. neighbour[] is the order of the tree.
+ * VH4. The tree is an AVL tree: the heights of a node's children differ by at most 1. So it is less than 1.45 times as high as it must be.
+ * VH5. A node's height and room are what its children and its own segment make them.
+ * VH6. The list of retired segments holds each RETIRED one once, and nothing else.
+ * VH7. bytes and ranges say of each state how much there is of it.
  *
  * What allocation looks at: first at up to LOOKS retired segments, oldest first; what is idle becomes free, what is not goes to the end
  * of the list, so that a fence which takes for ever does not hide others. Then for room. When there is none now, but there would be if
@@ -157,7 +157,7 @@ static uint64_t min64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* H5 */
+/* VH5 */
 static int32_t height_made(const struct segment *s)
 {
 	const int32_t left = height_of(s->child[LEFT]), right = height_of(s->child[RIGHT]);
@@ -201,15 +201,15 @@ static void segment_assert_valid(const struct lf_va_heap *heap, const struct seg
 	const struct segment *next = s->neighbour[RIGHT];
 	const int32_t lean = height_of(s->child[RIGHT]) - height_of(s->child[LEFT]);
 
-	invariant(s->first <= s->last); /* H1 */
-	invariant(next ? next->first == s->last + 1 && next->neighbour[LEFT] == s : s->last == heap->last); /* H1 */
-	invariant(s->state != FREE || !is_state(next, FREE)); /* H2 */
-	invariant(tree_next(s) == next); /* H3 */
-	invariant(s->parent ? s->parent->child[LEFT] == s || s->parent->child[RIGHT] == s : heap->root == s); /* H3 */
-	invariant(lean >= -1 && lean <= 1); /* H4 */
-	invariant(s->height == height_made(s)); /* H5 */
+	invariant(s->first <= s->last); /* VH1 */
+	invariant(next ? next->first == s->last + 1 && next->neighbour[LEFT] == s : s->last == heap->last); /* VH1 */
+	invariant(s->state != FREE || !is_state(next, FREE)); /* VH2 */
+	invariant(tree_next(s) == next); /* VH3 */
+	invariant(s->parent ? s->parent->child[LEFT] == s || s->parent->child[RIGHT] == s : heap->root == s); /* VH3 */
+	invariant(lean >= -1 && lean <= 1); /* VH4 */
+	invariant(s->height == height_made(s)); /* VH5 */
 	for (int grain = 0; grain < GRAINS; grain++)
-		invariant(s->room[grain] == room_made(s, grain)); /* H5 */
+		invariant(s->room[grain] == room_made(s, grain)); /* VH5 */
 }
 
 static void heap_assert_valid_slow(const struct lf_va_heap *heap) LF_REQUIRES(&heap->mutex)
@@ -219,18 +219,18 @@ static void heap_assert_valid_slow(const struct lf_va_heap *heap) LF_REQUIRES(&h
 
 	while (s->child[LEFT])
 		s = s->child[LEFT];
-	invariant(s->first == heap->first && !s->neighbour[LEFT]); /* H1 */
+	invariant(s->first == heap->first && !s->neighbour[LEFT]); /* VH1 */
 	for (; s; s = s->neighbour[RIGHT]) {
 		segment_assert_valid(heap, s);
 		bytes[s->state] += size_of(s);
 		ranges[s->state]++;
 	}
 	for (s = heap->retired; s; s = s->next_retired) {
-		invariant(s->state == RETIRED && (s->next_retired || s == heap->retired_last)); /* H6 */
+		invariant(s->state == RETIRED && (s->next_retired || s == heap->retired_last)); /* VH6 */
 		retired++;
 	}
-	invariant(retired == ranges[RETIRED]); /* H6 */
-	invariant(memcmp(bytes, heap->bytes, sizeof(bytes)) == 0 && memcmp(ranges, heap->ranges, sizeof(ranges)) == 0); /* H7 */
+	invariant(retired == ranges[RETIRED]); /* VH6 */
+	invariant(memcmp(bytes, heap->bytes, sizeof(bytes)) == 0 && memcmp(ranges, heap->ranges, sizeof(ranges)) == 0); /* VH7 */
 }
 
 /* All numbered invariants. Of a large heap only now and then, or it would be quadratic. */
@@ -273,7 +273,7 @@ static struct segment *lift(struct lf_va_heap *heap, struct segment *s, int side
 	return up;
 }
 
-/* Makes H4 true of a node whose children's heights differ by at most 2. Returns what stands in its place. */
+/* Makes VH4 true of a node whose children's heights differ by at most 2. Returns what stands in its place. */
 static struct segment *balance(struct lf_va_heap *heap, struct segment *s) LF_REQUIRES(&heap->mutex)
 {
 	const int32_t lean = height_of(s->child[RIGHT]) - height_of(s->child[LEFT]);
@@ -288,7 +288,7 @@ static struct segment *balance(struct lf_va_heap *heap, struct segment *s) LF_RE
 }
 
 /*
- * Makes H4 and H5 true from a node upwards, after its segment or its children have changed; ends where nothing changes any more. When
+ * Makes VH4 and VH5 true from a node upwards, after its segment or its children have changed; ends where nothing changes any more. When
  * several nodes have changed, each is repaired: a rotation on the way may refresh another of them, and then carries on what changed there.
  */
 static void repair(struct lf_va_heap *heap, struct segment *s) LF_REQUIRES(&heap->mutex)
@@ -507,7 +507,7 @@ static struct segment *join(struct lf_va_heap *heap, struct segment *left, struc
 	return stays;
 }
 
-/* A segment becomes FREE, and one with its FREE neighbours (H2). */
+/* A segment becomes FREE, and one with its FREE neighbours (VH2). */
 static void release(struct lf_va_heap *heap, struct segment *s, struct baggage *baggage) LF_REQUIRES(&heap->mutex)
 {
 	count_out(heap, s);
@@ -619,7 +619,7 @@ static bool begins_run(const struct segment *s)
 	const struct segment *before = s->neighbour[LEFT];
 
 	if (is_state(before, FREE))
-		before = before->neighbour[LEFT]; /* which is not FREE (H2) */
+		before = before->neighbour[LEFT]; /* which is not FREE (VH2) */
 	return !is_state(before, RETIRED);
 }
 

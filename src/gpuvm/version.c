@@ -18,7 +18,8 @@
  *      that was there: version max(V, B). If B <= V then root is the tree of version V, because a newer one would have a birth above V,
  *      and an older one would not have been found after V. If B > V then root is the tree of version B.
  * VV2. A close stores dead_from and last_close before version, under vm->spin. So whoever sees version n, or a root that is born in n, sees
- *      dead_from of all BOs closed up to n: a mapping is dead in version n if its VM_BO's dead_from <= n, whatever happens meanwhile.
+ *      dead_from of all BOs closed up to n: a mapping is dead in version n if its VM_BO's dead_from <= n, whatever happens meanwhile. (In what
+ *      is applied a close does not count, only its reaping: page tables have the mapping until then. So view->closes is 0 there.)
  * VV3. A root whose tag says clean has no mapping whose BO was closed before its birth. So if last_close <= birth, none of its mappings is
  *      dead, and nothing of them need be looked at.
  * VV4. vm->newest is the list of held versions, newest first, each as long as it is held. Numbers fall along it; equal ones are possible.

@@ -13,7 +13,7 @@
  * | state  | error       | transactions  | the version asked for       | binds that were not applied                   |
  * |--------|-------------|---------------|-----------------------------|-----------------------------------------------|
  * | open   | 0           | yes           | any                         | wait for their fences                         |
- * | banned | the first   | none          | as it was                   | complete with the error                       |
+ * | banned | the first   | none is begun | as it was                   | complete with the error                       |
  * | closed | one         | none          | empty, for ever             | complete with the error, or -ECANCELED        |
  *
  * Invariants (vm_check_view() for the trees):
@@ -37,6 +37,7 @@
 #include "base/reclaim.h"
 #include "base/track.h"
 #include "gpuvm/vm.h"
+#include "resv/block.h"
 
 enum { DEFAULT_GRANULE = 4096 };
 #define MAX_GRANULE  (UINT64_C(1) << 30)
@@ -79,6 +80,8 @@ static int check_desc(const struct lf_vm_desc *d)
 		return misuse(-EINVAL, "lf_vm_create: the range is not of the granule, or goes beyond 64 bits");
 	if (d->reserved_size && (reserved > extent || d->reserved_size - 1 > extent - reserved))
 		return misuse(-EINVAL, "lf_vm_create: the reserved range is not within the VM");
+	if (d->resv && !resv_is_counted(d->resv))
+		return misuse(-EINVAL, "lf_vm_create: reservation %p was not made by lf_resv_create()", (const void *)d->resv);
 	if (d->max_mappings > MAX_MAPPINGS)
 		return misuse(-EINVAL, "lf_vm_create: more mappings than %" PRIu64, MAX_MAPPINGS);
 	if (!is_embedding(d->mapping_size, d->mapping_offset, sizeof(struct lf_mapping)) ||

@@ -26,7 +26,8 @@
  *
  * Ordering: resv-block, resv-generation; resv-count in block.h.
  *
- * Lifetime: the reservation is the user's memory, or counted (lf_resv_create()) and freed a grace period after the last put. Blocks end as block.h says; fences when no block refers to them.
+ * Lifetime: the reservation is the user's memory, or counted (lf_resv_create()) and freed a grace period after the last put. Blocks end as
+ * block.h says; fences when no block refers to them.
  *
  * Not here: the lock (ww.c), locking many (exec.c), notices (notice.c).
  */

@@ -272,6 +272,7 @@ void tables_begin(struct tables *t, const struct model *model, const struct vers
 	memset(t->ops, 0, sizeof(t->ops));
 	memcpy(t->owner, before->tree, model->pages * sizeof(t->owner[0]));
 	memcpy(t->memory, before->tree, model->pages * sizeof(t->memory[0]));
+	memset(t->kept_at, 0, model->pages * sizeof(t->kept_at[0]));
 	memset(t->wanted, 0, model->pages * sizeof(t->wanted[0]));
 }
 
@@ -292,14 +293,51 @@ static void own(struct tables *t, unsigned first, unsigned last, uint16_t before
 	}
 }
 
+static bool same_memory(const struct model *model, uint16_t a, uint16_t b)
+{
+	const struct record *x = &model->record[a], *y = &model->record[b];
+	if (a == 0 || b == 0 || x->pair == 0 || y->pair == 0)
+		return (a == 0) == (b == 0) && (a == 0 || x->pair == y->pair);
+	return x->pair == y->pair && x->offset - model->bound[x->first] == y->offset - model->bound[y->first];
+}
+
+/* The pages of an operation, which may be none. */
+static struct pages pages_of(const struct tables *t, const struct lf_vm_op *op)
+{
+	struct pages s = { 1, 0 };
+	if (op->size == 0)
+		return s;
+	s = (struct pages){ model_page(t->model, op->va), model_page(t->model, op->va + (op->size - 1)) };
+	must(t->model->bound[s.first] == op->va && t->model->bound[s.last + 1] == op->va + op->size);
+	return s;
+}
+
 static void overwrite(struct tables *t, const struct lf_vm_op *op, uint16_t r)
 {
-	if (op->keep || op->size == 0)
-		return;
-	unsigned first = model_page(t->model, op->va), last = model_page(t->model, op->va + op->size - 1);
-	must(t->model->bound[first] == op->va && t->model->bound[last + 1] == op->va + op->size);
-	for (unsigned p = first; p <= last; p++)
+	struct pages s = pages_of(t, op);
+	for (unsigned p = s.first; p <= s.last && !op->keep; p++)
 		t->memory[p] = r;
+}
+
+/* What goes is kept exactly if the same memory comes everywhere there. */
+static void check_kept(struct tables *t, const struct lf_vm_op *op)
+{
+	struct pages s = pages_of(t, op);
+	bool same = true;
+	for (unsigned p = s.first; p <= s.last; p++)
+		same = same && same_memory(t->model, t->before->tree[p], t->after->tree[p]);
+	must(op->keep == same);
+	for (unsigned p = s.first; p <= s.last; p++)
+		t->kept_at[p] = op->keep;
+}
+
+/* What comes is there already if it is a piece of something that went, and was kept. */
+static bool is_there(const struct tables *t, uint16_t r)
+{
+	uint16_t whole = r;
+	while (whole != 0 && !is_in(t->before, t->model, whole))
+		whole = t->model->record[whole].of;
+	return whole != 0 && t->kept_at[t->model->record[r].first];
 }
 
 static void in_order(struct tables *t, enum lf_vm_op_kind phase, uint64_t va)
@@ -363,14 +401,6 @@ static void told_pieces(struct tables *t, const struct lf_vm_op *op)
 	must((op->prev != NULL) == begins && (op->next != NULL) == ends);
 }
 
-static bool same_memory(const struct model *model, uint16_t a, uint16_t b)
-{
-	const struct record *x = &model->record[a], *y = &model->record[b];
-	if (a == 0 || b == 0 || x->pair == 0 || y->pair == 0)
-		return (a == 0) == (b == 0) && (a == 0 || x->pair == y->pair);
-	return x->pair == y->pair && x->offset - model->bound[x->first] == y->offset - model->bound[y->first];
-}
-
 static void comes(struct tables *t, const struct lf_vm_op *op)
 {
 	uint16_t r = record_of(t, op->mapping);
@@ -378,6 +408,7 @@ static void comes(struct tables *t, const struct lf_vm_op *op)
 	must(op->prev == NULL && op->next == NULL);
 	must(op->va == op->mapping->va && op->size == op->mapping->size);
 	must(is_in(t->after, t->model, r) && !is_in(t->before, t->model, r));
+	must(op->keep == is_there(t, r));
 	own(t, record->first, record->last, 0, r);
 	overwrite(t, op, r);
 	for (unsigned p = record->first; p <= record->last; p++)
@@ -387,11 +418,10 @@ static void comes(struct tables *t, const struct lf_vm_op *op)
 static void is_wanted(struct tables *t, const struct lf_vm_op *op)
 {
 	uint16_t r = record_of(t, op->mapping);
-	unsigned first = model_page(t->model, op->va), last = model_page(t->model, op->va + op->size - 1);
-	must(t->model->bound[first] == op->va && t->model->bound[last + 1] == op->va + op->size);
-	must(first >= t->model->record[r].first && last <= t->model->record[r].last);
+	struct pages s = pages_of(t, op);
+	must(op->size != 0 && s.first >= t->model->record[r].first && s.last <= t->model->record[r].last);
 	must(is_in(t->after, t->model, r));
-	for (unsigned p = first; p <= last; p++)
+	for (unsigned p = s.first; p <= s.last; p++)
 		t->wanted[p]++;
 }
 
@@ -402,12 +432,14 @@ void tables_apply(struct tables *t, const struct lf_vm_op *op)
 		in_order(t, LF_VM_OP_UNMAP, op->mapping->va);
 		told_pieces(t, op);
 		goes_whole(t, op);
+		check_kept(t, op);
 		overwrite(t, op, 0);
 		break;
 	case LF_VM_OP_REMAP:
 		in_order(t, LF_VM_OP_UNMAP, op->mapping->va);
 		told_pieces(t, op);
 		goes_in_part(t, op);
+		check_kept(t, op);
 		overwrite(t, op, 0);
 		break;
 	case LF_VM_OP_MAP:

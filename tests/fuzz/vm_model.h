@@ -115,6 +115,7 @@ struct tables {
 	const struct version *before, *after;
 	uint16_t owner[MODEL_PAGES];
 	uint16_t memory[MODEL_PAGES]; /* a record that shows it */
+	bool kept_at[MODEL_PAGES]; /* what went there was told to be kept */
 	uint8_t wanted[MODEL_PAGES]; /* prefetches */
 	enum lf_vm_op_kind phase; /* UNMAP: what goes; MAP; PREFETCH */
 	uint64_t at; /* what comes next in this phase does not begin before it */

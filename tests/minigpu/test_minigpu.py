@@ -4,7 +4,8 @@
 
 Usage: test_minigpu.py MINIGPU GROUP
 
-GROUP is the name of a class below. A hash is right when sha256sum says the same. Exit status 77: what the group needs is not there.
+GROUP is the name of a class below. A hash is right when sha256sum says the same. Exit status 77: what the group needs is not there (the
+directory of real recordings: LF_SHARED_DATA in the environment, or shared/data beside the repository).
 """
 import json
 import os
@@ -18,7 +19,10 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
 TRACE = SOURCE / "examples/minigpu/traces/three-rings.trace.txt"
-SHARED = SOURCE.parent / "shared/data/amdgpu-2017.trace.txt"
+LAYOUT = SOURCE / "examples/minigpu/layouts/small-frame.csv"
+SHARED = Path(os.environ.get("LF_SHARED_DATA", SOURCE.parent / "shared/data"))
+SHARED_TRACE = SHARED / "amdgpu-2017.trace.txt"
+SHARED_LAYOUT = SHARED / "adreno-va-layout-230.csv"
 MIB = 1 << 20
 PATIENCE = 280  # s; sanitizers are slow
 minigpu = ""
@@ -76,14 +80,26 @@ def table_row(text, name):
 
 
 def evictions(text):
-    """How many chunks were evicted, and how many of those while they were in use."""
-    line = re.search(r"^(\d+) chunks evicted from device memory, (\d+) of them before", text, re.M)
+    """How many buffers were evicted, how many of those with jobs pending, and how many were brought back."""
+    line = re.search(r"^(\d+) buffers evicted from device memory, (\d+) of them with jobs pending; (\d+) brought back", text, re.M)
     assert line, text
     return tuple(map(int, line.groups()))
 
 
+def activity(text, name):
+    """How often the memory manager did something, by the table."""
+    return int(re.search(rf"^{name} +(\d+) ", text, re.M).group(1))
+
+
 def rollbacks(text):
-    return int(re.search(r"^\d+ transactions of locks, rolled back (\d+) times$", text, re.M).group(1))
+    return int(re.search(r"transactions of locks, rolled back (\d+) times$", text, re.M).group(1))
+
+
+def strikes(text):
+    """What chaos did: buffers evicted, parts bound again, buffers closed."""
+    line = re.search(r"^chaos: (\d+) buffers evicted, (\d+) parts of them bound again, (\d+) closed with a job pending$", text, re.M)
+    assert line, text
+    return tuple(map(int, line.groups()))
 
 
 def counts(text, name):
@@ -98,26 +114,35 @@ class Hash(Base):
         self.assert_hashes(self.sizes(0, 1, *range(55, 66), MIB - 1, MIB, MIB + 1, 4 * MIB, 5 * MIB + 17))
 
     def test_file_larger_than_device_memory(self):
-        report = self.assert_hashes(self.sizes(65 * MIB + 4321), "--memory", "16")
-        self.assertIn("16.0 MiB of device memory", report)
+        report = self.assert_hashes(self.sizes(65 * MIB + 4321), "--vram", "8")
+        self.assertIn("through 8.00 MiB of device memory", report)
+        self.assertEqual(table_row(report, "digest 0")["jobs"], 66)
         total = table_row(report, "total")
-        self.assertEqual(total["jobs"], 2 * 66)
+        self.assertEqual(total["jobs"], 2 * 66 + activity(report, "evict") + activity(report, "bring in"))
         self.assertEqual(total["fences"], 2 * total["jobs"])
         self.assertEqual(total["runs"], total["jobs"])
+        self.assertEqual(total["failed"], 0)
 
-    def test_one_block_of_device_memory_serves_many_files(self):
-        self.assert_hashes(self.sizes(3 * MIB + 1, 2 * MIB, 1, 4 * MIB - 1, 0), "--memory=1")
+    def test_hardly_any_device_memory_serves_many_files(self):
+        self.assert_hashes(self.sizes(3 * MIB + 1, 2 * MIB, 1, 4 * MIB - 1, 0), "--vram=256K")
 
-    def test_each_chunk_beyond_device_memory_evicts_one(self):
-        for memory in (1, 4, 20):
-            evicted, busy = evictions(self.assert_hashes(self.sizes(20 * MIB + 1), "--memory", memory))
-            self.assertEqual(evicted, 21 - memory)
-            self.assertLessEqual(busy, evicted)
+    def test_buffers_leave_device_memory_before_they_are_digested_and_come_back(self):
+        for vram in ("512K", "1", "2048K", "4"):
+            evicted, _, back = evictions(self.assert_hashes(self.sizes(12 * MIB + 1), "--vram", vram))
+            self.assertGreater(evicted, 4)
+            self.assertGreater(back, 2)
 
     def test_nothing_is_evicted_while_everything_fits(self):
-        report = self.assert_hashes(self.sizes(5 * MIB, 3 * MIB + 1), "--memory", 10)
-        self.assertEqual(evictions(report), (0, 0))
+        report = self.assert_hashes(self.sizes(5 * MIB, 3 * MIB + 1), "--vram", 32)
+        self.assertEqual(evictions(report), (0, 0, 0))
         self.assertEqual(rollbacks(report), 0)
+
+    def test_every_buffer_is_bound_and_unbound_once(self):
+        report = self.assert_hashes(self.sizes(5 * MIB, 3 * MIB + 1), "--vram", 32)
+        spaces = 2 * 4  # 10 chunks in turns of 4 spaces, four in a row: the first three, which both files' states are bound in as well
+        binds = activity(report, "bind")
+        self.assertGreaterEqual(binds, 2 * 10 + 2 * 3)
+        self.assertLessEqual(binds, 2 * 10 + 2 * spaces)
 
     def test_files_are_spread_over_both_digest_engines(self):
         report = self.assert_hashes(self.sizes(3 * MIB, 3 * MIB + 1, 3 * MIB + 2, 3 * MIB + 3))
@@ -129,7 +154,7 @@ class Hash(Base):
 
     def test_options_stand_before_or_after_the_command(self):
         file = self.file("a", b"abc")
-        for args in (("--memory", 2, "hash", file), ("hash", file, "--memory", 2), ("hash", "--memory=2", "--", file)):
+        for args in (("--vram", 2, "hash", file), ("hash", file, "--vram", 2), ("hash", "--vram=512K", "--", file)):
             self.assertEqual(run(*args).stdout, sha256sum(file))
 
     def test_names_that_would_break_a_line_are_escaped(self):
@@ -217,11 +242,19 @@ class Errors(Base):
                 (("replay",), "expected one trace"),
                 (("replay", "a", "b"), "expected one trace"),
                 (("--frob", "hash", "x"), "--frob"),
-                (("hash", "x", "--memory"), "requires an argument"),
-                (("hash", "x", "--memory", "0"), "--memory: expected a whole number from 1 to 65536, not '0'"),
-                (("hash", "x", "--memory", "-1"), "not '-1'"),
-                (("hash", "x", "--memory", "12k"), "not '12k'"),
-                (("hash", "x", "--memory", "99999999999999999999"), "--memory: expected"),
+                (("hash", "x", "--vram"), "requires an argument"),
+                (("hash", "x", "--vram", "0"), "--vram: expected a size from 256K to 64G, in MiB or with K, M or G, not '0'"),
+                (("hash", "x", "--vram", "-1"), "not '-1'"),
+                (("hash", "x", "--vram", "12k"), "not '12k'"),
+                (("hash", "x", "--vram", "255K"), "not '255K'"),
+                (("hash", "x", "--vram", "65G"), "not '65G'"),
+                (("hash", "x", "--vram", "1MB"), "not '1MB'"),
+                (("hash", "x", "--vram", "99999999999999999999"), "--vram: expected"),
+                (("hash", "x", "--chaos", "some"), "--chaos: expected a whole number"),
+                (("replay", "x", "--chaos", "1"), "--chaos is for hash"),
+                (("layout",), "layout: expected one file"),
+                (("layout", "a", "b"), "layout: expected one file"),
+                (("layout", "a", "--svg", "x"), "not for layout"),
                 (("hash", "x", "--hang-every", "often"), "--hang-every: expected"),
                 (("replay", "x", "--speed", "fast"), "--speed: expected full, recorded, or a number"),
                 (("replay", "x", "--speed", "0"), "--speed: expected"),
@@ -234,7 +267,8 @@ class Errors(Base):
     def test_help(self):
         result = run("--help")
         self.assertEqual(result.returncode, 0)
-        for option in ("--hang-every", "--lose-engine-at", "--seed", "--faults", "--trace", "--svg", "--memory", "--speed", "--strict"):
+        for option in ("--hang-every", "--lose-engine-at", "--seed", "--faults", "--trace", "--svg", "--vram", "--chaos", "--speed",
+                       "--strict"):
             self.assertIn(option, result.stdout.decode())
 
 
@@ -249,7 +283,7 @@ class Faults(Base):
         self.assertEqual(total["failed"], 0)
 
     def test_hang_every_second_run_with_little_memory(self):
-        self.assert_hashes(self.sizes(4 * MIB, 3 * MIB + 5), "--hang-every", "2", "--memory", "2")
+        self.assert_hashes(self.sizes(4 * MIB, 3 * MIB + 5), "--hang-every", "2", "--vram", "2")
 
     def test_jobs_that_always_hang_are_given_up(self):
         files = self.sizes(10, 20)
@@ -262,7 +296,7 @@ class Faults(Base):
     def test_engine_lost_at_any_run(self):
         files = self.files()
         for at in (1, 2, 3, 5, 7):
-            report = self.assert_hashes(files, "--lose-engine-at", at, "--memory", "3")
+            report = self.assert_hashes(files, "--lose-engine-at", at, "--vram", "2")
             self.assertEqual(table_row(report, "digest 0")["lost"], 1, report)
 
     def test_engine_lost_at_the_very_end(self):
@@ -280,9 +314,55 @@ class Faults(Base):
         files = self.sizes(20 * MIB + 1, 7 * MIB, 0, 6 * MIB - 1)
         rolled_back = 0
         for seed in range(3):
-            report = self.assert_hashes(files, "--faults", "--hang-every", 5, "--lose-engine-at", 4 + seed, "--memory", 4, "--seed", seed)
+            report = self.assert_hashes(files, "--faults", "--hang-every", 5, "--lose-engine-at", 4 + seed, "--vram", 4, "--seed", seed)
             rolled_back += rollbacks(report)
         self.assertGreater(rolled_back, 0)
+
+
+class Chaos(Base):
+    """A hash is right or missing, whatever happens to memory and engines meanwhile."""
+
+    def check(self, seed, files, *options):
+        """True when it was right; False when the device was lost."""
+        result = run("--chaos", seed, *options, "hash", *files)
+        report = result.stderr.decode()
+        expected = sha256sum(*files).splitlines()
+        for line in result.stdout.splitlines():
+            self.assertIn(line, expected)
+        if result.returncode == 0:
+            self.assertEqual(result.stdout.splitlines(), expected)
+            return report
+        self.assertEqual(result.returncode, 1, report)
+        self.assertRegex(report, r"minigpu: the copy engine is lost for good: [1-9]\d* of \d+ files are given up")
+        self.assertLess(len(result.stdout.splitlines()), len(files))
+        return None
+
+    def test_hash_is_right_or_missing(self):
+        files = self.sizes(3 * MIB + 17, MIB, 0, 5 * MIB)
+        reports = [self.check(seed, files, "--vram", "1") for seed in range(8)]
+        right = [report for report in reports if report]
+        self.assertGreaterEqual(len(right), 4)
+        print(f"{len(right)} of {len(reports)} seeds kept their engines")
+        for report in right:
+            self.assertGreater(min(strikes(report)), 0, report)
+            self.assertGreater(min(evictions(report)), 0, report)
+            self.assertGreater(table_row(report, "total")["resets"], 0, report)
+
+    def test_with_hardly_any_device_memory(self):
+        self.check(21, self.sizes(MIB + 1), "--vram", "256K")
+
+    def test_with_more_device_memory_than_there_is_to_do(self):
+        self.check(22, self.sizes(4 * MIB + 1), "--vram", "64M")
+
+    def test_many_small_files(self):
+        self.check(23, [self.file(f"f{i}", noise(i * 97, i)) for i in range(60)], "--vram", "256K")
+
+    def test_engines_that_hang_more_often(self):
+        self.check(24, self.sizes(2 * MIB + 5, MIB - 1), "--vram", "1M", "--hang-every", 5)
+
+    def test_copy_engine_lost_for_good_is_said(self):
+        files = self.sizes(9 * MIB)
+        self.assertTrue(any(self.check(seed, files, "--vram", "2") is None for seed in range(40)))
 
 
 class Pictures(Base):
@@ -316,9 +396,19 @@ class Pictures(Base):
     def test_every_run_is_a_bar_and_every_reset_a_mark(self):
         events, report = self.check("hash", *self.sizes(9 * MIB, 5 * MIB), "--hang-every", 4, "--lose-engine-at", 6)
         total = table_row(report, "total")
-        self.assertEqual(sum(e["ph"] == "X" for e in events), total["runs"])
+        self.assertEqual(sum(e["ph"] == "X" and e["cat"] == "job" for e in events), total["runs"])
         self.assertEqual(sum(e["name"] == "reset" for e in events), total["resets"])
         self.assertEqual(sum(e["name"] == "engine lost" for e in events), 1)
+
+    def test_moves_and_binds_have_lanes(self):
+        events, report = self.check("hash", *self.sizes(9 * MIB, 5 * MIB), "--vram", 1)
+        lanes = {e["args"]["name"]: e["tid"] for e in events if e["name"] == "thread_name"}
+        for name in ("evict", "bring in", "bind"):
+            bars = [e for e in events if e["ph"] == "X" and e["tid"] == lanes[name]]
+            self.assertEqual(len(bars), activity(report, name))
+            self.assertGreater(len(bars), 14)
+            for before, after in zip(bars, bars[1:]):
+                self.assertLessEqual(before["ts"], after["ts"])
 
     def test_data_flows_from_a_copy_to_its_digest(self):
         events, _ = self.check("hash", *self.sizes(3 * MIB))
@@ -552,11 +642,112 @@ class Replay(Base):
         self.assertIn("Is a directory", self.replay(self.path, status=1)[1])
 
 
+class Layout(Base):
+    def layout(self, *lines, status=0):
+        path = self.file("made.csv", "".join(line + "\n" for line in lines).encode())
+        result = run("layout", path)
+        self.assertEqual(result.returncode, status, (result.stdout + result.stderr).decode())
+        return result.stdout.decode(), result.stderr.decode(), path
+
+    def wrong(self, message, *lines):
+        out, err, path = self.layout(*lines, status=1)
+        self.assertIn(f"{path}:{message}", err)
+        self.assertEqual(out, "")
+        return err
+
+    def answers(self, out):
+        return tuple(map(int, re.search(r"^(\d+) answers checked against the list, (\d+) wrong$", out, re.M).groups()))
+
+    def test_shipped_layout(self):
+        result = run("layout", LAYOUT)
+        out = result.stdout.decode()
+        self.assertEqual(result.returncode, 0, out + result.stderr.decode())
+        self.assertIn("18 buffers, 7364608 bytes", out)
+        self.assertIn("8 gaps, 2142228480 bytes", out)
+        self.assertIn("0x000180000000 - 0x0001801fffff   2.00 MiB    2 buffers video in, ...", out)
+        self.assertEqual(self.answers(out)[1], 0)
+
+    def test_map_shows_what_is_where(self):
+        out, _, _ = self.layout("iova,size,name", "0x10000,8192,a", "0x13000,4096,b", "0x400000,4096,")
+        self.assertIn("0x000000000000 ................##.#............................................\n", out)
+        self.assertIn("0x000000400000 #...............................................................\n", out)
+        self.assertIn("3.75 MiB without a mapping", out)
+        self.assertIn("3 buffers, 16384 bytes (16.0 KiB), from 0x10000 to 0x400fff", out)
+        self.assertIn("2 gaps", out)
+
+    def test_map_of_wide_gaps_and_large_buffers(self):
+        out, _, _ = self.layout("iova,size", "0x0,4096", "0x100000000000,1099511627776", "0xfffffffffffff000,4096")
+        self.assertIn("3 buffers, 1099511635968 bytes", out)
+        self.assertLess(len(out.splitlines()), 60)
+        self.assertEqual(self.answers(out)[1], 0)
+
+    def test_buffer_that_is_everything(self):
+        out, _, _ = self.layout("iova,size", "0x0,9223372036854775808", "9223372036854775808,9223372036854771712")
+        self.assertIn("0 gaps", out)
+        self.assertEqual(self.answers(out)[1], 0)
+
+    def test_many_buffers(self):
+        lines = [f"{i * 12288 + (i % 3) * 4096:#x},4096,b{i}" for i in range(3000)]
+        out, _, _ = self.layout("iova,size,name", *reversed(lines))
+        self.assertIn("3000 buffers, 12288000 bytes", out)
+        checked, wrong = self.answers(out)
+        self.assertGreater(checked, 3000 * 12)
+        self.assertEqual(wrong, 0)
+
+    def test_lines_may_end_as_they_do_elsewhere(self):
+        path = self.file("dos.csv", b"iova,size,name\r\n0x1000,4096,a\r\n\r\n8192,4096")
+        result = run("layout", path)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assertIn(b"2 buffers, 8192 bytes", result.stdout)
+
+    def test_mistakes_are_named_with_their_line(self):
+        header = "iova,size,name"
+        for lines, message in (
+                ((), "1: expected the header iova,size or iova,size,name, not the end of the file"),
+                (("0x1000,4096,",), "1: expected the header iova,size or iova,size,name, not '0x1000,4096,'"),
+                ((header,), "2: expected a buffer, as in 0x10372f000,4096, not the end of the file"),
+                ((header, "here,4096,"), "2: expected an iova and ',', as in 0x10372f000,4096, not 'here,4096,'"),
+                ((header, "0x1000 4096"), "2: expected an iova and ','"),
+                ((header, "-4096,4096"), "2: expected an iova and ','"),
+                ((header, "0x1000"), "2: expected an iova and ','"),
+                ((header, "0x99999999999999999,4096,"), "2: expected an iova and ','"),
+                ((header, "0x1000,"), "2: expected a size behind the iova"),
+                ((header, "0x1000,4096 bytes"), "2: expected a size behind the iova"),
+                ((header, "0x1000,4096,", "0x2010,4096,"), "3: expected an iova that is a multiple of 4096, not 0x2010"),
+                ((header, "0x1000,4096,", "0x2000,100,"), "3: expected a size that is a multiple of 4096 and not 0, not 100"),
+                ((header, "0x1000,0,"), "2: expected a size that is a multiple of 4096 and not 0, not 0"),
+                ((header, "0xfffffffffffff000,8192,"), "2: expected a range within 64 bits"),
+                ((header, "0x1000,8192,", "0x9000,4096,", "0x2000,4096,"),
+                 "4: expected a range of its own, not one with 0x2000, which belongs to line 2"),
+                ((header, "0x2000,4096,", "0x1000,65536,", "0x8000,4096,"),
+                 "4: expected a range of its own, not one with 0x8000, which belongs to line 3"),
+        ):
+            self.wrong(message, *lines)
+
+    def test_thousands_of_mistakes_are_few_messages(self):
+        err = self.wrong("2: expected", "iova,size", *["garbage"] * 5000)
+        self.assertLess(len(err.splitlines()), 20)
+
+    def test_file_that_cannot_be_read(self):
+        for path, message in ((self.path / "nowhere", "No such file"), (self.path, "Is a directory")):
+            result = run("layout", path)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{path}: {message}", result.stderr.decode())
+
+
 class Shared(Base):
-    """A real recording, which is not part of the repository."""
+    """Real recordings, which are not part of the repository."""
+
+    def test_layout_of_230_buffers(self):
+        result = run("layout", SHARED_LAYOUT)
+        out = result.stdout.decode()
+        self.assertEqual(result.returncode, 0, out + result.stderr.decode())
+        self.assertIn("230 buffers, 3219456 bytes", out)
+        self.assertIn("91 gaps", out)
+        self.assertRegex(out, r"(?m)^\d{4,} answers checked against the list, 0 wrong$")
 
     def test_recording_of_2017(self):
-        result = run("replay", "--strict", SHARED)
+        result = run("replay", "--strict", SHARED_TRACE)
         out = result.stdout.decode()
         self.assertEqual(result.returncode, 0, out + result.stderr.decode())
         self.assertEqual(counts(out, "submits"), (755, 783))
@@ -567,20 +758,21 @@ class Shared(Base):
         self.assertIn("250 events of other kinds, 0 malformed lines", out)
 
     def test_recording_of_2017_with_faults(self):
-        result = run("replay", SHARED, "--faults", "--hang-every", 50, "--lose-engine-at", 300)
+        result = run("replay", SHARED_TRACE, "--faults", "--hang-every", 50, "--lose-engine-at", 300)
         self.assertEqual(result.returncode, 0, (result.stdout + result.stderr).decode())
 
     def test_recording_of_2017_in_real_time(self):
-        result = run("replay", SHARED, "--speed", 10)
+        result = run("replay", SHARED_TRACE, "--speed", 10)
         self.assertEqual(result.returncode, 0, (result.stdout + result.stderr).decode())
 
 
 def main():
     global minigpu
     minigpu, group = os.path.abspath(sys.argv[1]), sys.argv[2]
-    if group == "Shared" and not SHARED.exists():
-        print(f"skipped: {os.path.relpath(SHARED, SOURCE)} is not here")
-        return 77
+    for path in (SHARED_TRACE, SHARED_LAYOUT):
+        if group == "Shared" and not path.exists():
+            print(f"skipped: {os.path.relpath(path, SOURCE)} is not here")
+            return 77
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(globals()[group])
     return not unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful()
 
