@@ -62,6 +62,16 @@ ratio is libfence's time in such pairs.
 Behind it stands libfence's share of its time. The walks are in CPU time of one reader; more threads than CPUs take turns. Each fence of a
 walk is asked whether it is signaled, which is a call: like budgets in ns those of the walks are held against the static library.
 """,
+    "gpuvm": """\
+*std::map* is what one would write: mappings by address, under a std::shared_mutex. *rculfhash* is liburcu's lock-free hash table with an
+entry a page: no ranges, no next mapping, no transactions, no versions. For orientation, without any synchronization: *page table*, three
+levels of 512 slots, and *static B-tree*, which can only be read. All but that one allocate an object for a mapping where they map, as
+libfence does. What was budgeted against kernel code is converted to one of the peers; `bench/gpuvm/bench_gpuvm.c` says how.
+
+One mapping of one page every 64 KiB, random order; *mixed sizes* are 4 KiB to 64 MiB, drawn as in a dump of a real address space. Each
+lookup of libfence has its own read section, but for *64 a view*. A reservation is locked once for many transactions, but for *locked
+for each*. Another thread's work is measured on the wall.
+""",
 }
 
 # Times over a number that the names of some cases have: object, file, title, what is below, names of cases by series, logarithmic.
@@ -74,6 +84,17 @@ PICTURES = [
         "readers",
         [(r"^walk of 16, (\d) readers?, a fence$", ""), (r"^walk of 16, (\d) readers? and a writer, a fence$", ", and a writer")],
         False,
+    ),
+    ("gpuvm", "lookup", "look up a random address, ns", "mappings", [(r"^lookup, (\d+)$", "")], True),
+    ("gpuvm", "map", "map one in a transaction of its own, ns", "mappings", [(r"^map one, (\d+)$", "")], True),
+    ("gpuvm", "readers", "look up in 1,000,000, ns each", "readers", [(r"^lookup in 1000000, (\d) readers?(?:, each)?$", "")], False),
+    (
+        "gpuvm",
+        "held",
+        "memory that a held version keeps, bytes",
+        "mappings of 100,000 that were replaced since",
+        [(r"^a version held while (\d+) of 100000 are replaced: kept$", "")],
+        True,
     ),
 ]
 COLOURS = ["#3a7d44", "#c0392b", "#7fbf7f", "#e59866", "#2e6da4", "#8ab4d8"]

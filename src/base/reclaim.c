@@ -49,10 +49,7 @@
 #include "base/park.h"
 #include "base/rcu.h"
 
-enum {
-	PORTION = 32, /* blocks that one call frees on its way */
-	HURRY = 4096, /* pending blocks of a thread that start a cycle now, not soon */
-};
+enum { HURRY = 2048 }; /* pending blocks of a thread that start a cycle now, not soon */
 #define START_AGAIN  (100 * INT64_C(1000000)) /* ns after which a thread that could not be had is tried again */
 #define PAUSE        (10 * INT64_C(1000000)) /* ns between cycles when nothing hurries */
 #define THROTTLE_MAX (100 * INT64_C(1000000)) /* ns that one call sleeps at most */
@@ -325,7 +322,7 @@ void reclaim_free_list(struct lf_deferred *head, struct lf_deferred *tail, size_
 	r->touched++;
 	if (r != &orphans) {
 		ripen(r);
-		list_take(&mine, &r->ready, PORTION + count);
+		list_take(&mine, &r->ready, count); /* as many as come: a few at a time suit the allocator's cache */
 	}
 	count_pending(r);
 	pending = r->open.count + r->waiting.count;
@@ -700,7 +697,7 @@ void reclaim_throttle(void)
 	if (likely(pending == 0))
 		return;
 	if (likely(pending <= RECLAIM_LIMIT) || t->current || t->hooks || t->reclaiming || rcu_held())
-		free_ripe(t->reclaim, PORTION);
+		free_ripe(t->reclaim, 1); /* one more than it defers, so that a backlog shrinks */
 	else
 		throttle(t->reclaim);
 }

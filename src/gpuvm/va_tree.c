@@ -68,6 +68,8 @@ struct lf_mapping *va_tree_lookup(const struct va_node *root, uint64_t page)
 		if (!word_is_child(word))
 			return (struct lf_mapping *)word;
 		node = word_node(word);
+		/* The run that comes next, most likely, while its starts are under way: full nodes above, a few runs at the bottom. */
+		__builtin_prefetch((const char *)node->runs + (shift > SLOT_BITS ? 8 * ((page >> (shift - SLOT_BITS)) & (SLOTS - 1)) : 32));
 	}
 }
 
@@ -289,14 +291,40 @@ static bool set_in_subtree(struct lf_va_edit *e, uintptr_t *word, unsigned level
 	return true;
 }
 
+/* Gives a run that is a child another one: neither is equal to a neighbour (T1, T2). */
+static bool set_child(struct lf_va_edit *e, struct va_node **node, unsigned run, uintptr_t child)
+{
+	struct va_node *n = *node, *copy;
+	unsigned runs;
+
+	if (!is_owned(e, n)) {
+		runs = node_runs(n);
+		copy = node_create(e, runs);
+		if (!copy)
+			return false;
+		copy->starts = n->starts;
+		copy->tag |= n->tag & ((uint64_t)TAG_LEVEL_MASK << TAG_LEVEL_SHIFT);
+		memcpy(copy->runs, n->runs, runs * sizeof(child));
+		node_drop(e, n);
+		*node = n = copy;
+	}
+	n->runs[run] = child;
+	return true;
+}
+
 /* Sets pages below one slot of a node. */
 static bool set_in_slot(struct lf_va_edit *e, struct va_node **node, unsigned level, unsigned slot, struct range r, uintptr_t value)
 {
-	uintptr_t word = (*node)->runs[run_of(*node, slot)], was = word;
+	unsigned run = run_of(*node, slot);
+	uintptr_t word = (*node)->runs[run], was = word;
 
 	if (!set_in_subtree(e, &word, level - 1, r, value))
 		return false;
-	return word == was || node_set(e, node, slot, slot, word);
+	if (word == was)
+		return true;
+	if (word_is_child(word) && word_is_child(was))
+		return set_child(e, node, run, word);
+	return node_set(e, node, slot, slot, word);
 }
 
 /* Sets whole slots. */

@@ -50,10 +50,10 @@ enum { SLOT_BITS = 6, SLOTS = 64, TOP_LEVEL = 10 };
 enum { TAG_LEVEL_SHIFT = 8, TAG_LEVEL_MASK = 15, TAG_BIRTH_SHIFT = 12 };
 
 struct va_node {
-	uint64_t starts;
-	uint64_t tag; /* immutable once published */
 	struct va_node *link; /* owned: the next one; replaced: the next one; then what reclaim_free() needs */
 	void *back; /* owned: the one before; then what reclaim_free() needs */
+	uint64_t tag; /* immutable once published */
+	uint64_t starts; /* beside the runs, as they are read together */
 	uintptr_t runs[];
 };
 

@@ -62,8 +62,8 @@ enum kind {
 };
 
 const char *const fuzz_kinds[] = { "map", "map_again", "unmap", "split", "prefetch", "reap", "walk_ops", "commit", "abort", "look", "walk",
-	"hold", "let_go", "compare", "keep", "unkeep", "obtain", "put_pair", "find", "close", "mappings", "stats", "misuse", "signal", "ban",
-	NULL };
+	"hold", "let_go", "compare", "keep", "unkeep", "obtain", "put_pair", "find", "close", "mappings", "stats", "misuse", "signal",
+	"ban", NULL };
 
 /* What may happen to them. */
 enum hit {
@@ -84,8 +84,9 @@ enum hit {
 	BANNED,
 };
 
-const char *const fuzz_hits[] = { "without memory", "split hook failed", "too many mappings", "of a closed buffer", "mapped already", "pieces",
-	"operations unmap", "remap", "map", "prefetch", "kept", "closed with a transaction open", "binds applied at once", "later", "bans", NULL };
+const char *const fuzz_hits[] = { "without memory", "split hook failed", "too many mappings", "of a closed buffer", "mapped already",
+	"pieces", "operations unmap", "remap", "map", "prefetch", "kept", "closed with a transaction open", "binds applied at once",
+	"later", "bans", NULL };
 
 static void hit(enum hit h, uint64_t count)
 {
@@ -105,7 +106,11 @@ struct op {
 
 static struct op to_op(const uint8_t *bytes)
 {
-	struct op op = { .fail = bytes[1], .at = (uint16_t)(bytes[2] | bytes[3] << 8), .length = bytes[4], .bo = bytes[5], .offset = bytes[6],
+	struct op op = { .fail = bytes[1],
+		.at = (uint16_t)(bytes[2] | bytes[3] << 8),
+		.length = bytes[4],
+		.bo = bytes[5],
+		.offset = bytes[6],
 		.flags = bytes[7] };
 	unsigned n = bytes[0], kind = 0;
 	while (kind + 1 < KINDS && n >= weights[kind])
@@ -733,7 +738,8 @@ static uint64_t choose_offset(unsigned pair, uint64_t size)
 
 static bool is_same(const struct record *a, const struct lf_map_desc *desc, unsigned pair)
 {
-	return a->m != NULL && a->first == w.first && a->last == w.last && a->pair == pair && a->offset == desc->offset && a->flags == desc->flags;
+	return a->m != NULL && a->first == w.first && a->last == w.last && a->pair == pair && a->offset == desc->offset &&
+		a->flags == desc->flags;
 }
 
 /* What is there already stays; else a new one. */
@@ -1273,7 +1279,9 @@ static void make_buffers(const uint8_t *head)
 		w.bo_size[i] = i == 0 ? UINT64_MAX : (uint64_t)64 * 4096 << 4 * (i % 4);
 		if (i == 1) /* for requests that do not fit */
 			w.bo_size[i] += model_size(&w.model, 0, 0);
-		struct lf_bo_desc desc = { .size = w.bo_size[i], .resv = (head[5] >> i & 1) != 0 ? w.resv : NULL, .release = on_bo_release };
+		struct lf_bo_desc desc = {
+			.size = w.bo_size[i], .resv = (head[5] >> i & 1) != 0 ? w.resv : NULL, .release = on_bo_release
+		};
 		must(lf_bo_init(&buffer->bo, &desc) == 0);
 		w.bo[i] = &buffer->bo;
 		lives.buffers++;
@@ -1532,11 +1540,14 @@ void fuzz_dump(FILE *file)
 	const struct model *model = &w.model;
 	if (model->pages == 0)
 		return;
-	fprintf(file, "VM%s with %u pages, the first at %#llx with %#llx bytes, the last up to %#llx; reserved %u to %u; at most %llu mappings\n",
-		w.binds ? " with a bind queue" : "", model->pages, (unsigned long long)model->bound[0], (unsigned long long)model_size(model, 0, 0),
-		(unsigned long long)(model->bound[model->pages] - 1), w.reserved_first, w.reserved_last, (unsigned long long)w.max_mappings);
+	fprintf(file,
+		"VM%s with %u pages, the first at %#llx with %#llx bytes, the last up to %#llx; reserved %u to %u; at most %llu mappings\n",
+		w.binds ? " with a bind queue" : "", model->pages, (unsigned long long)model->bound[0],
+		(unsigned long long)model_size(model, 0, 0), (unsigned long long)(model->bound[model->pages] - 1), w.reserved_first,
+		w.reserved_last, (unsigned long long)w.max_mappings);
 	for (uint64_t i = first; i <= last; i++)
 		dump_op(file, i);
-	fprintf(file, "in the transaction: %s, error %d; banned %d; %u binds queued\n", w.open ? "open" : "none", w.error, w.banned, w.bind_count);
+	fprintf(file, "in the transaction: %s, error %d; banned %d; %u binds queued\n", w.open ? "open" : "none", w.error, w.banned,
+		w.bind_count);
 	fflush(file);
 }

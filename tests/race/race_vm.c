@@ -14,7 +14,8 @@
  *   the walk said; walked again at the end of the section, it is the same;
  * - views of a thread do not go back;
  * - a held version is the same whenever it is walked, and so is a mapping that is kept, with its buffer;
- * - who has closed a buffer sees none of its mappings in any view that is taken from then on;
+ * - who has closed a buffer sees none of its mappings in any view that is taken from then on, and nobody does in a version that was begun
+ *   later;
  * - what is applied is one version, goes forward only, not before its in-fence signals, and not later than its out-fence;
  * - threads that obtain a pair at once get one object, and each object is released once;
  * - at the end nothing is left, and each mapping has been released once.
@@ -125,7 +126,8 @@ static struct {
 	struct lf_vm *vm;
 	struct lf_resv *resv;
 	struct lf_bo *bo[REGIONS];
-	_Atomic uint64_t begun, committed; /* versions: what is being made, what was made */
+	_Atomic uint64_t begun, committed; /* versions: what is being committed, what was */
+	_Atomic uint64_t prepared, closed; /* the version that the closer shall close something of before it is begun; that it did so for */
 	atomic_int writing;
 	/* what was made and released */
 	atomic_long filled, released, pairs_made, pairs_released;
@@ -146,12 +148,18 @@ static void on_mapping_release(struct lf_mapping *m, void *data)
 struct pair_around {
 	struct lf_vm_bo vm_bo;
 	atomic_int made;
+	_Atomic uint64_t closed_at; /* its close had returned before this version was begun; 0: not closed */
 };
+
+static struct pair_around *to_pair(const struct lf_vm_bo *vm_bo)
+{
+	return (struct pair_around *)(uintptr_t)vm_bo;
+}
 
 /* Whoever gets one says so. */
 static void note_made(struct lf_vm_bo *vm_bo)
 {
-	struct pair_around *around = (struct pair_around *)(void *)vm_bo;
+	struct pair_around *around = to_pair(vm_bo);
 	int none = 0;
 	if (atomic_compare_exchange_strong(&around->made, &none, 1))
 		atomic_fetch_add(&shared.pairs_made, 1);
@@ -161,7 +169,7 @@ static void note_made(struct lf_vm_bo *vm_bo)
 
 static void on_pair_release(struct lf_vm_bo *vm_bo, void *data)
 {
-	struct pair_around *around = (struct pair_around *)(void *)vm_bo;
+	struct pair_around *around = to_pair(vm_bo);
 	must(data == &shared);
 	must(atomic_exchange(&around->made, -1) == 1);
 	atomic_fetch_add(&shared.pairs_released, 1);
@@ -197,6 +205,7 @@ static void begin_vm(unsigned flags)
 	shared.seed = test_seed();
 	atomic_store(&shared.begun, 0);
 	atomic_store(&shared.committed, 0);
+	atomic_store(&shared.prepared, 0);
 	must(lf_vm_create(&desc, &shared.vm) == 0);
 	shared.resv = lf_vm_resv(shared.vm);
 	for (int i = 0; i < REGIONS; i++) {
@@ -269,6 +278,10 @@ static struct seen see(const struct lf_view *view)
 	struct seen seen = { .high = UINT64_MAX };
 	for (unsigned region = 0; region < REGIONS; region++)
 		see_region(&seen, view, region);
+	for (unsigned region = 0; region < REGIONS; region++) {
+		uint64_t closed_at = seen.vm_bo[region] ? atomic_load(&to_pair(seen.vm_bo[region])->closed_at) : 0;
+		must(closed_at == 0 || seen.low < closed_at);
+	}
 	return seen;
 }
 
@@ -475,6 +488,7 @@ static void close_once(unsigned region)
 	if (vm_bo == NULL)
 		return;
 	lf_vm_bo_close(vm_bo);
+	atomic_store(&to_pair(vm_bo)->closed_at, atomic_load(&shared.begun) + 1);
 	lf_read_lock();
 	lf_vm_view(shared.vm, &view);
 	must(see(&view).vm_bo[region] != vm_bo);
@@ -483,16 +497,19 @@ static void close_once(unsigned region)
 	atomic_fetch_add(&shared.closes, 1);
 }
 
+/* Mostly at any moment; by turns when the writer has mapped it and not committed that. */
 static void *closer(void *arg)
 {
 	uint64_t random = shared.seed + 999, next = 0;
 	while (atomic_load(&shared.writing) > 0) {
-		if (atomic_load(&shared.begun) < next) {
+		uint64_t prepared = atomic_load(&shared.prepared), begun = atomic_load(&shared.begun);
+		if (begun >= next || (prepared > begun && prepared != atomic_load(&shared.closed))) {
+			close_once((unsigned)(random_next(&random) % REGIONS));
+			next = begun + 1 + random_next(&random) % 128;
+		} else {
 			sched_yield();
-			continue;
 		}
-		close_once((unsigned)(random_next(&random) % REGIONS));
-		next = atomic_load(&shared.begun) + random_next(&random) % 128;
+		atomic_store(&shared.closed, prepared);
 	}
 	return NULL;
 }
@@ -513,9 +530,14 @@ static int map(struct lf_txn *txn, const struct lf_map_desc *desc)
 /* Something that nobody may see. */
 static int scribble(struct lf_txn *txn, unsigned region, struct lf_vm_bo *vm_bo, uint64_t *random)
 {
-	unsigned first = (unsigned)(random_next(random) % REGION_PAGES), count = 1 + (unsigned)(random_next(random) % (REGION_PAGES - first));
-	const struct lf_map_desc desc = { .va = region_va(region) + (uint64_t)first * GRANULE, .size = (uint64_t)count * GRANULE, .vm_bo = vm_bo,
-		.offset = 0, .flags = scratch };
+	unsigned first = (unsigned)(random_next(random) % REGION_PAGES);
+	unsigned count = 1 + (unsigned)(random_next(random) % (REGION_PAGES - first));
+	const struct lf_map_desc desc = {
+		.va = region_va(region) + (uint64_t)first * GRANULE,
+		.size = (uint64_t)count * GRANULE,
+		.vm_bo = vm_bo,
+		.flags = scratch,
+	};
 	if (random_next(random) % 2)
 		return lf_txn_unmap(txn, desc.va, desc.size);
 	return map(txn, &desc);
@@ -566,6 +588,14 @@ static void prepare(struct lf_txn *txn, uint64_t version, uint64_t *random)
 	}
 }
 
+/* Between requests and commit: lets the closer have its turn, for a while. */
+static void wait_for_close(uint64_t version)
+{
+	atomic_store(&shared.prepared, version);
+	for (int i = 0; i < 20 && atomic_load(&shared.closed) != version; i++)
+		sched_yield();
+}
+
 static void *writer(void *arg)
 {
 	uint64_t random = shared.seed + 31337;
@@ -573,6 +603,8 @@ static void *writer(void *arg)
 	for (uint64_t version = 1; version <= (uint64_t)shared.rounds; version++) {
 		must(lf_resv_lock(shared.resv, NULL) == 0);
 		prepare(&txn, version, &random);
+		if (random_next(&random) % (test_is_sanitized() ? 3 : 16) == 0)
+			wait_for_close(version);
 		atomic_store(&shared.begun, version);
 		lf_txn_commit(&txn);
 		atomic_store(&shared.committed, version);
@@ -603,18 +635,19 @@ static void each_view_is_one_version_however_many_change_it(void **state)
 	test_watchdog(0, "");
 	test_note("race_vm: %ld versions, %ld transactions aborted, %ld closes", shared.rounds, atomic_load(&shared.aborts),
 		atomic_load(&shared.closes));
-	test_note("race_vm: views %ld: not the current one any more at their end %ld, with an empty region %ld, a region vanished meanwhile %ld",
+	test_note("race_vm: views %ld: not the current one any more at their end %ld, with an empty region %ld, one vanished meanwhile %ld",
 		atomic_load(&shared.views), atomic_load(&shared.changed), atomic_load(&shared.empty), atomic_load(&shared.vanished));
-	test_note("race_vm: lookups %ld; versions held %ld, walked when more than 100 versions old %ld; mappings kept %ld, unmapped meanwhile %ld, "
-		  "refused %ld",
-		atomic_load(&shared.lookups), atomic_load(&shared.held), atomic_load(&shared.held_age), atomic_load(&shared.kept),
+	test_note("race_vm: lookups %ld; versions held %ld, walked when more than 100 versions old %ld", atomic_load(&shared.lookups),
+		atomic_load(&shared.held), atomic_load(&shared.held_age));
+	test_note("race_vm: mappings kept %ld, unmapped meanwhile %ld, refused %ld", atomic_load(&shared.kept),
 		atomic_load(&shared.kept_unmapped), atomic_load(&shared.refused));
 }
 
 /* --- The bind queue ---------------------------------------------------------------------------------------------------------------- */
 
 static struct {
-	struct lf_fence *in[WINDOW], *out[WINDOW]; /* of the version that has its number modulo WINDOW; set before `submitted`, RCU */
+	struct lf_fence *in[WINDOW], *out[WINDOW]; /* of the version that has its number modulo WINDOW; set before `submitted` */
+	struct lf_fence_slot outs[WINDOW]; /* the same, for engines */
 	_Atomic uint64_t submitted, ended; /* versions that were submitted; all up to this one were seen applied by their out-fence */
 	_Atomic uint64_t allowed[WINDOW]; /* the version whose in-fence was signaled last there */
 	atomic_int applying;
@@ -656,6 +689,8 @@ static void *binder(void *arg)
 		atomic_store(&shared.begun, version);
 		must(lf_txn_submit(&txn, &queue.in[slot], 1, &queue.out[slot]) == 0);
 		lf_resv_unlock(shared.resv);
+		must(lf_fence_seqno(queue.out[slot]) == version);
+		lf_fence_slot_set(&queue.outs[slot], queue.out[slot]);
 		atomic_store(&queue.submitted, version);
 		pause_at_random(&random);
 	}
@@ -695,12 +730,24 @@ static void *signaler(void *arg)
 	return NULL;
 }
 
+/* The newest version whose out-fence is seen signaled. In a read section. */
+static uint64_t signaled_by_now(void)
+{
+	uint64_t last = atomic_load(&queue.ended);
+	for (uint64_t version = last + 1; version < last + WINDOW; version++) {
+		const struct lf_fence *f = lf_fence_slot_look(&queue.outs[version % WINDOW]);
+		if (f == NULL || lf_fence_seqno(f) != version || !lf_fence_is_signaled(f))
+			return version - 1;
+	}
+	return last;
+}
+
 static void walk_applied(uint64_t *random, uint64_t *last)
 {
-	uint64_t before = atomic_load(&queue.ended);
 	struct lf_view view, asked, now;
 	struct seen seen, again;
 	lf_read_lock();
+	uint64_t before = signaled_by_now();
 	lf_vm_view_applied(shared.vm, &view);
 	seen = see(&view);
 	must(seen.empty == 0 || before == 0);
@@ -750,6 +797,8 @@ static void engines_walk_applied_versions_one_after_the_other(void **state)
 	for (int t = 0; t < THREADS; t++)
 		thread_join(threads[t]);
 	must(atomic_load(&queue.applied) == (uint64_t)shared.rounds);
+	for (int i = 0; i < WINDOW; i++)
+		lf_fence_slot_set(&queue.outs[i], NULL);
 	end_vm();
 	test_watchdog(0, "");
 	test_note("race_vm: %ld versions bound, %ld of their fences signaled before an earlier one's", shared.rounds,
@@ -818,8 +867,8 @@ static void threads_that_obtain_a_pair_at_once_get_one_object(void **state)
 	gate_fini(&pairs.gate);
 	end_vm();
 	test_watchdog(0, "");
-	test_note("race_vm: %ld rounds of %d threads: %ld VM_BOs; found while others put it %ld, not any more %ld", shared.rounds, OBTAINERS,
-		atomic_load(&shared.pairs_made) - before, atomic_load(&pairs.found), atomic_load(&pairs.gone));
+	test_note("race_vm: %ld rounds of %d threads: %ld VM_BOs; found while others put it %ld, not any more %ld", shared.rounds,
+		OBTAINERS, atomic_load(&shared.pairs_made) - before, atomic_load(&pairs.found), atomic_load(&pairs.gone));
 }
 
 int main(void)

@@ -391,6 +391,52 @@ static void the_hook_may_look_hold_signal_and_put(void **state)
 	binder_fini(&b);
 }
 
+/* Looks at what is applied, inside a callback of an out-fence. */
+struct looking_cb {
+	struct lf_fence_cb cb;
+	struct binder *b;
+	struct text seen;
+};
+
+static void look_inside(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	struct looking_cb *c = (struct looking_cb *)(void *)cb;
+
+	text_applied(&c->seen, &c->b->w);
+}
+
+static struct looking_cb looking;
+
+/* With the reservation locked by the submission that calls the hook. */
+static void submit_inside(struct binder *b)
+{
+	struct lf_fence *out = NULL;
+	struct lf_txn txn;
+
+	if (count_get(&b->applies) != 0)
+		return;
+	must(lf_txn_begin(&txn, b->w.vm) == 0);
+	must(requests(&b->w, &txn, "map b8+4:0") == 0);
+	must(lf_txn_submit(&txn, NULL, 0, &out) == 0);
+	must(lf_fence_add_callback(out, &looking.cb, look_inside) == 0);
+	lf_fence_put(out);
+}
+
+/* No other dispatch is around its own, so that the out-fence's callback runs in the moment of the signal. */
+static void the_hook_may_submit_and_an_out_fence_signals_after_what_it_says_is_applied(void **state)
+{
+	struct binder b;
+
+	binder_init(&b);
+	memset(&looking, 0, sizeof(looking));
+	looking.b = &b;
+	b.during = submit_inside;
+	bind_now(&b, "map a0+4:0");
+	assert_string_equal(looking.seen.s, "a0+4:0 b8+4:0");
+	expect_log(&b, "[M a0+4:0][M b8+4:0]");
+	binder_fini(&b);
+}
+
 /* A callback of each out-fence that submits the next, so many times. */
 struct chained {
 	struct lf_fence_cb cb;
@@ -440,6 +486,29 @@ static void an_out_fences_callback_may_submit_the_next_bind_any_number_of_times(
 	assert_int_equal(c.left, 0);
 	assert_int_equal(b.applies, 20000);
 	binder_fini(&b);
+}
+
+static struct lf_provider *own_provider;
+
+static void close_own_provider(struct binder *b)
+{
+	if (lf_provider_close(own_provider, lf_now() + 1000000000) != -EDEADLK)
+		count_up(&b->wrong);
+}
+
+static void the_hook_may_not_close_its_own_provider(void **state)
+{
+	struct binder b;
+
+	assert_int_equal(lf_provider_create("driver", &own_provider), 0);
+	binder_init_with(&b, own_provider);
+	b.during = close_own_provider;
+	bind_now(&b, "map a0+4:0");
+	expect_misuse(1);
+	assert_int_equal(lf_vm_error(b.w.vm), 0);
+	binder_fini(&b);
+	assert_int_equal(lf_provider_close(own_provider, 0), 0);
+	lf_provider_put(own_provider);
 }
 
 static void many_binds_that_become_ready_at_once_need_no_stack(void **state)
@@ -1183,7 +1252,9 @@ int main(void)
 		TEST_WARM(a_vm_without_apply_hook_is_applied_all_the_same),
 		TEST_WARM(what_goes_lives_until_it_was_taken_from_the_page_tables),
 		TEST_WARM(the_hook_may_look_hold_signal_and_put),
+		TEST_WARM(the_hook_may_submit_and_an_out_fence_signals_after_what_it_says_is_applied),
 		TEST_WARM(an_out_fences_callback_may_submit_the_next_bind_any_number_of_times),
+		TEST_WARM(the_hook_may_not_close_its_own_provider),
 		TEST_WARM(many_binds_that_become_ready_at_once_need_no_stack),
 		TEST_WARM(a_bind_that_becomes_ready_while_the_hook_runs_elsewhere_does_not_wait_for_it),
 		TEST_WARM(every_allocation_of_a_submission_may_fail_and_it_can_be_tried_again),

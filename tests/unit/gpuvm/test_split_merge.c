@@ -24,26 +24,29 @@ enum { PAGES = 64 }; /* that the rows use */
 struct place {
 	uint64_t granule;
 	uint64_t base;
+	uint64_t start; /* of the VM */
 };
 
 /* Beginning, end with the last byte, and across the ends of what the nodes of a tree of 64 slots cover on each level. */
 static const struct place places[] = {
-	{ PAGE, 0 },
-	{ PAGE, 0 - PAGES * PAGE },
-	{ PAGE, (UINT64_C(1) << 18) - 10 * PAGE },
-	{ PAGE, (UINT64_C(1) << 24) - 10 * PAGE },
-	{ PAGE, (UINT64_C(1) << 36) - 9 * PAGE },
-	{ PAGE, (UINT64_C(1) << 48) - 11 * PAGE },
-	{ PAGE, (UINT64_C(1) << 63) - 10 * PAGE },
-	{ 1, 0 },
-	{ 1, 0 - (uint64_t)PAGES },
-	{ 1, (UINT64_C(1) << 12) - 10 },
-	{ 1, (UINT64_C(1) << 60) - 10 },
-	{ 64, 64 * 64 * 64 - 10 * 64 },
-	{ UINT64_C(65536), UINT64_C(65536) * 4096 - 10 * UINT64_C(65536) },
-	{ GIB, 0 },
-	{ GIB, 0 - PAGES * GIB },
-	{ GIB, 64 * GIB - 10 * GIB },
+	{ PAGE, 0, 0 },
+	{ PAGE, 5 * PAGE, 5 * PAGE },
+	{ PAGE, (UINT64_C(1) << 18) - 3 * PAGE, (UINT64_C(1) << 18) - 13 * PAGE },
+	{ PAGE, 0 - PAGES * PAGE, 0 },
+	{ PAGE, (UINT64_C(1) << 18) - 10 * PAGE, 0 },
+	{ PAGE, (UINT64_C(1) << 24) - 10 * PAGE, 0 },
+	{ PAGE, (UINT64_C(1) << 36) - 9 * PAGE, 0 },
+	{ PAGE, (UINT64_C(1) << 48) - 11 * PAGE, 0 },
+	{ PAGE, (UINT64_C(1) << 63) - 10 * PAGE, 0 },
+	{ 1, 0, 0 },
+	{ 1, 0 - (uint64_t)PAGES, 0 },
+	{ 1, (UINT64_C(1) << 12) - 10, 0 },
+	{ 1, (UINT64_C(1) << 60) - 10, 0 },
+	{ 64, 64 * 64 * 64 - 10 * 64, 0 },
+	{ UINT64_C(65536), UINT64_C(65536) * 4096 - 10 * UINT64_C(65536), 0 },
+	{ GIB, 0, 0 },
+	{ GIB, 0 - PAGES * GIB, 0 },
+	{ GIB, 64 * GIB - 10 * GIB, 0 },
 };
 
 static void run_row(struct world *w, const struct row *row)
@@ -69,7 +72,7 @@ static void run_row(struct world *w, const struct row *row)
 static void run_table(const struct row *rows, size_t count)
 {
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		const struct lf_vm_desc desc = { .name = "place", .granule = places[i].granule };
+		const struct lf_vm_desc desc = { .name = "place", .granule = places[i].granule, .start = places[i].start };
 		struct world w;
 
 		world_init_at(&w, &desc, places[i].base);
@@ -253,7 +256,7 @@ static void run_together(struct world *w, const struct row *row)
 static void several_requests_are_one_difference(void **state)
 {
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		const struct lf_vm_desc desc = { .name = "place", .granule = places[i].granule };
+		const struct lf_vm_desc desc = { .name = "place", .granule = places[i].granule, .start = places[i].start };
 		struct world w;
 
 		world_init_at(&w, &desc, places[i].base);

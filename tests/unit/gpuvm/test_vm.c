@@ -105,6 +105,7 @@ static void making_a_vm_fails_without_memory_and_leaks_nothing(void **state)
 
 static void a_vm_shares_the_reservation_that_it_is_given(void **state)
 {
+	struct lf_txn in_a, in_b;
 	struct lf_resv *resv;
 	struct lf_vm *a, *b;
 	struct lf_vm_desc desc = { .name = "shared" };
@@ -116,11 +117,35 @@ static void a_vm_shares_the_reservation_that_it_is_given(void **state)
 	lf_resv_put(resv); /* each VM has one of its own */
 	assert_ptr_equal(lf_vm_resv(a), resv);
 	assert_ptr_equal(lf_vm_resv(b), resv);
-	map_now(a, NULL, 0, PAGE, 0);
+	vm_lock(a);
+	assert_int_equal(lf_txn_begin(&in_a, a), 0);
+	assert_int_equal(lf_txn_begin(&in_b, b), 0); /* one of each */
+	assert_int_equal(txn_map(&in_a, NULL, 0, PAGE, 0), 0);
+	assert_int_equal(txn_map(&in_b, NULL, PAGE, PAGE, 0), 0);
+	lf_txn_commit(&in_a);
+	lf_txn_commit(&in_b);
+	vm_unlock(b);
+	assert_non_null(look(a, 0));
+	assert_null(look(a, PAGE));
 	vm_end(a);
 	map_now(b, NULL, 0, PAGE, 0);
 	assert_non_null(look(b, 0));
+	assert_non_null(look(b, PAGE));
 	vm_end(b);
+}
+
+static void a_reservation_that_is_not_counted_is_refused(void **state)
+{
+	struct lf_vm_desc desc = { .name = "embedded" };
+	struct lf_vm *vm = NULL;
+	struct lf_resv resv;
+
+	lf_resv_init(&resv, NULL);
+	desc.resv = &resv;
+	assert_int_equal(lf_vm_create(&desc, &vm), -EINVAL);
+	assert_null(vm);
+	expect_misuse(1);
+	lf_resv_fini(&resv);
 }
 
 /* --- Where mappings can be -------------------------------------------------------------------------------------------------------- */
@@ -354,31 +379,60 @@ static void fill_at_random(struct world *w, uint64_t *random, unsigned count, un
 	}
 }
 
+static void look_at(struct lf_vm *vm)
+{
+	struct dump d = { NULL, 0, 0 };
+	struct lf_view view;
+
+	dump_vm(&d, vm);
+	assert_int_equal(d.count, stats_of(vm).mappings);
+	lf_read_lock();
+	lf_vm_view(vm, &view);
+	check_everywhere(&view, &d);
+	lf_read_unlock();
+	vm_lock(vm);
+	lf_vm_view(vm, &view);
+	check_everywhere(&view, &d);
+	assert_ptr_equal(lf_vm_lookup(vm, d.all[d.count - 1].va), d.all[d.count - 1].m);
+	vm_unlock(vm);
+	dump_free(&d);
+}
+
 static void all_ways_to_look_agree(void **state)
 {
 	uint64_t random = test_seed();
 
 	for (unsigned bits = 6; bits <= 52; bits += 2) {
-		struct dump d = { NULL, 0, 0 };
-		struct lf_view view;
 		struct world w;
 
 		world_init(&w, NULL);
 		fill_at_random(&w, &random, 60, bits);
 		map_now(w.vm, w.vm_bo[0], 0, PAGE, 0);
 		map_now(w.vm, w.vm_bo[0], 0 - PAGE, PAGE, 0);
-		dump_vm(&d, w.vm);
-		assert_int_equal(d.count, stats_of(w.vm).mappings);
-		lf_read_lock();
-		lf_vm_view(w.vm, &view);
-		check_everywhere(&view, &d);
-		lf_read_unlock();
-		vm_lock(w.vm);
-		lf_vm_view(w.vm, &view);
-		check_everywhere(&view, &d);
-		assert_ptr_equal(lf_vm_lookup(w.vm, LAST), d.all[d.count - 1].m);
-		vm_unlock(w.vm);
-		dump_free(&d);
+		look_at(w.vm);
+		world_fini(&w);
+	}
+}
+
+static void all_ways_to_look_agree_in_a_vm_that_has_a_part_of_the_addresses(void **state)
+{
+	const struct lf_vm_desc desc = { .name = "part", .start = 7 * PAGE, .size = (UINT64_C(1) << 30) + 3 * PAGE };
+	uint64_t random = test_seed(), end = desc.start + desc.size;
+	struct world w;
+
+	for (int i = 0; i < 4; i++) {
+		world_init(&w, &desc);
+		for (unsigned k = 0; k < 200; k++)
+			map_now(w.vm, w.vm_bo[k % 4], desc.start + random_next(&random) % (desc.size / PAGE - 4) * PAGE, 4 * PAGE, k * PAGE);
+		if (i & 1)
+			map_now(w.vm, NULL, desc.start, PAGE, 0);
+		if (i & 2)
+			map_now(w.vm, NULL, end - PAGE, PAGE, 0);
+		look_at(w.vm);
+		assert_null(look(w.vm, 0));
+		assert_null(look(w.vm, desc.start - 1));
+		assert_null(look(w.vm, end));
+		assert_null(look(w.vm, LAST));
 		world_fini(&w);
 	}
 }
@@ -1116,12 +1170,14 @@ int main(void)
 		TEST_WARM(wrong_descriptors_are_refused),
 		TEST_WARM(making_a_vm_fails_without_memory_and_leaks_nothing),
 		TEST_WARM(a_vm_shares_the_reservation_that_it_is_given),
+		TEST_WARM(a_reservation_that_is_not_counted_is_refused),
 		TEST_WARM(ranges_across_all_levels_of_a_tree_are_found),
 		TEST_WARM(the_last_byte_of_64_bits_can_be_mapped_with_every_granule),
 		TEST_WARM(two_mappings_fill_all_64_bits),
 		TEST_WARM(a_vm_has_the_range_that_it_was_given),
 		TEST_WARM(a_sparse_mapping_has_no_buffer),
 		TEST_WARM(all_ways_to_look_agree),
+		TEST_WARM(all_ways_to_look_agree_in_a_vm_that_has_a_part_of_the_addresses),
 		TEST_WARM(a_view_is_one_version_whatever_is_committed_meanwhile),
 		TEST_WARM(looking_allocates_nothing),
 		TEST_WARM(a_mapping_that_was_got_outlives_its_unmapping),
