@@ -108,7 +108,8 @@ LF_API int lf_txn_prefetch(struct lf_txn *txn, uint64_t va, uint64_t size) LF_MU
 
 /**
  * Unmaps what buffers that were closed have left behind (lf_vm_bo_close()): each mapping that must be cleared from page tables is an
- * operation of one transaction, once. Without memory, or after an abort, it is there the next time.
+ * operation of one transaction, once. Without memory, or after an abort, it is there the next time; and so is what was mapped in this very
+ * transaction before its buffer was closed.
  *
  * @param txn begun
  * @return 0; -ENOMEM, or the error before.
