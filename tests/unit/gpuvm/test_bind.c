@@ -1094,10 +1094,11 @@ static void random_script(struct flight *t, struct text *script)
 	text_clear(script);
 	for (uint64_t n = 1 + below(t, 3); n > 0; n--) {
 		unsigned at = (unsigned)below(t, PAGES), count = 1 + (unsigned)below(t, PAGES - at > 16 ? 16 : PAGES - at);
+		unsigned offset = below(t, 2) ? at : (unsigned)below(t, 100);
 		uint64_t what = below(t, 8);
 
 		if (what < 5)
-			text_add(script, " map %c%u+%u:%u", (char)('a' + below(t, 4)), at, count, below(t, 2) ? at : (unsigned)below(t, 100));
+			text_add(script, " map %c%u+%u:%u", (char)('a' + below(t, 4)), at, count, offset);
 		else
 			text_add(script, " %s %u+%u", what < 7 ? "unmap" : "split", at, count);
 	}

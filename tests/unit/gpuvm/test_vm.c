@@ -2,8 +2,8 @@
 /*
  * Address spaces: what they are made from, where mappings can be, how versions are looked at and held, and how they end.
  *
- * Oracle of the tests that look: a dump of the view, which one walk makes; every other way to ask must give the answer that follows from it,
- * at each first and last address, right in front and right behind.
+ * Oracle of the tests that look: a dump of the view, which one walk makes; every other way to ask must give the answer that follows from
+ * it, at each first and last address, right in front and right behind.
  */
 #include "vm_testing.h"
 
@@ -422,8 +422,11 @@ static void all_ways_to_look_agree_in_a_vm_that_has_a_part_of_the_addresses(void
 
 	for (int i = 0; i < 4; i++) {
 		world_init(&w, &desc);
-		for (unsigned k = 0; k < 200; k++)
-			map_now(w.vm, w.vm_bo[k % 4], desc.start + random_next(&random) % (desc.size / PAGE - 4) * PAGE, 4 * PAGE, k * PAGE);
+		for (unsigned k = 0; k < 200; k++) {
+			uint64_t page = random_next(&random) % (desc.size / PAGE - 4);
+
+			map_now(w.vm, w.vm_bo[k % 4], desc.start + page * PAGE, 4 * PAGE, k * PAGE);
+		}
 		if (i & 1)
 			map_now(w.vm, NULL, desc.start, PAGE, 0);
 		if (i & 2)
@@ -691,8 +694,8 @@ static void one_version_held_through_a_million_updates_pins_what_it_can_see_and_
 		update(&w, (uint64_t)i + SPREAD + 1, SPREAD);
 	assert_int_equal(lf_reclaim_barrier(), 0);
 	after = stats_of(w.vm);
-	test_note("%ld updates: pinned %" PRIu64 " of a version with %" PRIu64 " nodes and %" PRIu64 " mappings; %ld blocks more", updates, after.pinned,
-		before.nodes, before.mappings, alloc_live() - live);
+	test_note("%ld updates: pinned %" PRIu64 " of a version with %" PRIu64 " nodes and %" PRIu64 " mappings; %ld blocks more", updates,
+		after.pinned, before.nodes, before.mappings, alloc_live() - live);
 	assert_int_equal(before.mappings, SPREAD);
 	assert_int_equal(after.mappings, SPREAD);
 	assert_true(after.pinned <= before.nodes + before.mappings);

@@ -198,7 +198,7 @@ static void mapping_and_closing_at_once_leaves_nothing_behind(void **state)
 	memset(&r, 0, sizeof(r));
 	world_init(&r.w, NULL);
 	r.bo = bo_new(PAGE, NULL);
-	r.rounds = test_rounds(3000);
+	r.rounds = test_rounds(1000);
 	closer = thread_start(race_to_close, &r, 0);
 	while (__atomic_load_n(&r.next, __ATOMIC_SEQ_CST) == 0) {
 		struct lf_vm_bo *vm_bo = obtain(r.w.vm, r.bo);
@@ -709,9 +709,8 @@ static void locking_fails_without_memory_and_locks_nothing(void **state)
 {
 	struct outside o;
 
-	/* a reservation keeps the room that was made in it once: so a new one each time would be fairer, but this shows that nothing stays */
 	outside_init(&o, NULL);
-	alloc_fail_all(true);
+	alloc_fail_all(true); /* later on, the reservations have the room that was made in them once */
 	assert_int_equal(lock_all(&o), -ENOMEM);
 	alloc_fail_all(false);
 	assert_false(lf_resv_is_locked(lf_vm_resv(o.w.vm)));

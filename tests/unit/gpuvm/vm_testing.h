@@ -436,7 +436,8 @@ static inline void op_check(const struct lf_vm_op *op)
 	must(!prev || (prev->va == m->va && prev->offset == m->offset && prev->size <= m->size));
 	must(!next || (next->va + (next->size - 1) == m->va + (m->size - 1) && next->va > m->va));
 	must(!next || !m->vm_bo || next->offset - next->va == m->offset - m->va);
-	must((!prev || (prev->vm_bo == m->vm_bo && prev->flags == m->flags)) && (!next || (next->vm_bo == m->vm_bo && next->flags == m->flags)));
+	must(!prev || (prev->vm_bo == m->vm_bo && prev->flags == m->flags));
+	must(!next || (next->vm_bo == m->vm_bo && next->flags == m->flags));
 	if (op->kind == LF_VM_OP_PREFETCH)
 		must(op->size != 0 && op->va >= m->va && op->va + (op->size - 1) <= m->va + (m->size - 1));
 	else
