@@ -32,8 +32,9 @@ static struct {
 	struct lf_bo *bo;
 	struct lf_attachment *imported; /* of a buffer of the host's */
 	struct lf_bo_map *maps[8];
+	struct lf_vm *vm;
 	struct lf_deferred deferred;
-	unsigned enabled, polled, emitted, detached, released, deferred_ran, mapped, told, left, ended;
+	unsigned enabled, polled, emitted, detached, released, deferred_ran, mapped, told, left, ended, applied, unmapped, vms;
 } driver;
 
 static void count(unsigned *counter)
@@ -287,6 +288,67 @@ static void hook_invalidate(struct lf_attachment *a, void *data)
 		abort();
 }
 
+static int hook_apply(struct lf_vm *vm, const struct lf_vm_op *list, size_t n, void *data)
+{
+	(void)vm;
+	(void)list;
+	(void)n;
+	count(data);
+	return 0;
+}
+
+static void hook_unmapped(struct lf_mapping *m, void *data)
+{
+	(void)m;
+	(void)data;
+	count(&driver.unmapped);
+}
+
+static void hook_vm_gone(void *data)
+{
+	(void)data;
+	count(&driver.vms);
+}
+
+/* Maps the first page of a buffer, or unmaps it, when a fence has signaled. */
+static int bind(struct lf_vm_bo *vm_bo, bool unmap, struct lf_fence *in)
+{
+	const struct lf_map_desc desc = { .va = 1 << 20, .size = 4096, .vm_bo = vm_bo };
+	struct lf_txn txn;
+	int r = lf_resv_lock(lf_vm_resv(driver.vm), NULL);
+
+	if (r)
+		return r;
+	r = lf_txn_begin(&txn, driver.vm);
+	if (r == 0) {
+		r = unmap ? lf_txn_unmap(&txn, desc.va, desc.size) : lf_txn_map(&txn, &desc, NULL);
+		r = r ? r : lf_txn_submit(&txn, &in, in ? 1 : 0, NULL);
+		if (r)
+			lf_txn_abort(&txn);
+	}
+	lf_resv_unlock(lf_vm_resv(driver.vm));
+	return r;
+}
+
+/* An address space with a mapping of the host's buffer that is applied, and an unmap that waits for the driver's own fence. */
+static int make_vm(struct lf_bo *bo)
+{
+	static const struct lf_vm_ops vm_ops = { .apply = hook_apply, .mapping_release = hook_unmapped, .release = hook_vm_gone };
+	const struct lf_vm_desc desc = { .name = "vm", .flags = LF_VM_BIND, .ops = &vm_ops, .data = &driver.applied, .provider = driver.provider };
+	struct lf_vm_bo *vm_bo;
+	int r = lf_vm_create(&desc, &driver.vm);
+
+	if (r)
+		return r;
+	r = lf_vm_bo_obtain(driver.vm, bo, &vm_bo);
+	if (r)
+		return r;
+	r = bind(vm_bo, false, NULL);
+	r = r ? r : bind(vm_bo, true, driver.fences[KIND_ARMED]);
+	lf_vm_bo_put(vm_bo);
+	return r;
+}
+
 static int driver_import(struct lf_bo *bo)
 {
 	const struct lf_attachment_desc desc = {
@@ -301,7 +363,25 @@ static int driver_import(struct lf_bo *bo)
 		return r;
 	r = map(driver.imported);
 	lf_resv_unlock(bo->resv);
+	return r ? r : make_vm(bo);
+}
+
+static int drop_vm(void)
+{
+	int r = driver.vm ? lf_resv_lock(lf_vm_resv(driver.vm), NULL) : 0;
+
+	if (r || !driver.vm)
+		return r;
+	r = lf_vm_close(driver.vm);
+	lf_resv_unlock(lf_vm_resv(driver.vm));
+	lf_vm_put(driver.vm);
 	return r;
+}
+
+/* Whether the hooks of the address space were called as often as they should, before the provider was closed. */
+static bool vm_is_gone(void)
+{
+	return !driver.vm || (get(&driver.applied) == 1 && get(&driver.unmapped) == 1 && get(&driver.vms) == 1);
 }
 
 /* What the close has unmapped is ours to free. */
@@ -387,10 +467,11 @@ static int driver_close(void)
 {
 	int r = drop_buffer();
 
+	r = r ? r : drop_vm();
 	r = r ? r : lf_provider_close(driver.provider, LF_DEADLINE_NEVER);
 	if (r)
 		return r;
-	if (driver_attached() != 0 || get(&driver.left) != 2 || get(&driver.ended) != 1)
+	if (driver_attached() != 0 || get(&driver.left) != 2 || get(&driver.ended) != 1 || !vm_is_gone())
 		return -EBUSY;
 	r = drop_imported();
 	if (r)

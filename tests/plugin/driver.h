@@ -47,7 +47,10 @@ struct driver {
 	int (*watch)(struct lf_fence *f);
 	/* A new reference on a buffer of the driver's: what it has left waits for KIND_PENDING. */
 	struct lf_bo *(*buffer)(void);
-	/* Attaches the driver to a buffer of the host's, and maps it. It maps again whenever it is told, and never unmaps. */
+	/*
+	 * Attaches the driver to a buffer of the host's, and maps it. It maps again whenever it is told, and never unmaps. It maps it in an address
+	 * space of its own, too, on a bind queue.
+	 */
 	int (*import)(struct lf_bo *bo);
 	unsigned (*told)(void); /* calls of the invalidate hook */
 	unsigned (*enabled)(void); /* calls of the enable hook */

@@ -210,7 +210,7 @@ static void import_theirs(void)
 
 static void make_buffers(void)
 {
-	const struct lf_bo_desc desc = { .size = 1, .backing = { .release = left_backing } };
+	const struct lf_bo_desc desc = { .size = 4096, .backing = { .release = left_backing } };
 
 	host.bo = lf_alloc(sizeof(*host.bo));
 	assert_non_null(host.bo);
