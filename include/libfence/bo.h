@@ -46,7 +46,8 @@ struct lf_backing {
 
 /** A reference to a part of the library's in a list. Not yours. */
 struct lf_bo_link {
-	struct lf_bo_link *prev, *next; /**< not yours */
+	struct lf_bo_link *prev; /**< not yours */
+	struct lf_bo_link *next; /**< not yours */
 };
 
 /** A buffer. Embed it in a block from lf_alloc(), which the library frees. Read @c size and @c resv; nothing else in it is yours. */

@@ -53,7 +53,8 @@ struct lf_mapping {
 	lf_atomic_u32 refs; /**< not yours */
 	uint64_t tag; /**< not yours */
 	struct lf_deferred deferred; /**< not yours */
-	struct lf_mapping *prev, *next; /**< not yours */
+	struct lf_mapping *prev; /**< not yours */
+	struct lf_mapping *next; /**< not yours */
 	struct lf_mapping *of; /**< not yours */
 };
 

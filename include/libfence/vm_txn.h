@@ -143,7 +143,8 @@ struct lf_vm_op {
 	 */
 	bool keep;
 	struct lf_mapping *mapping; /**< UNMAP, REMAP: what goes; MAP: what comes; PREFETCH: what is wanted */
-	struct lf_mapping *prev, *next; /**< REMAP: what stays of it; NULL where nothing does */
+	struct lf_mapping *prev; /**< REMAP: what stays of its beginning; NULL where nothing does */
+	struct lf_mapping *next; /**< REMAP: what stays of its end; NULL where nothing does */
 	uint64_t va; /**< the addresses whose entries change (REMAP: without prev and next) or are wanted: the first one */
 	uint64_t size; /**< bytes of that */
 };
