@@ -37,6 +37,16 @@ static int64_t read_clock(enum bench_clock clock)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+uint64_t bench_draw(void)
+{
+	static uint64_t state = 0x2545f4914f6cdd1d;
+
+	state ^= state << 13; /* Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8, 2003 */
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
 int64_t bench_wall_ns(void)
 {
 	return read_clock(BENCH_WALL_TIME);

@@ -79,6 +79,8 @@ void bench_start(struct bench_run *run);
 /* ... to here. */
 void bench_stop(struct bench_run *run);
 int64_t bench_wall_ns(void);
+/* A pseudo-random number, the same ones in each run. For one thread. */
+uint64_t bench_draw(void);
 /* What a run without time found out. */
 void bench_value(struct bench_run *run, int64_t value);
 

@@ -40,16 +40,6 @@ static void drain(struct bench_run *run)
 	run->reclaim_ns += bench_wall_ns() - begun;
 }
 
-static uint64_t draw(void)
-{
-	static uint64_t state = 0x2545f4914f6cdd1d;
-
-	state ^= state << 13; /* Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8, 2003 */
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
-
 static struct lf_fence *lf_make(void)
 {
 	struct lf_fence *f;
@@ -350,7 +340,7 @@ static const uint64_t *random_points(const struct bench_run *run)
 	static uint64_t points[RANDOM];
 
 	for (size_t i = 0; i < RANDOM; i++)
-		points[i] = draw() % (uint64_t)run->param + 1;
+		points[i] = bench_draw() % (uint64_t)run->param + 1;
 	return points;
 }
 
@@ -424,7 +414,7 @@ static const size_t *signal_order(enum order order)
 	for (size_t i = 0; i < WATCHED; i++)
 		sequence[i] = order == LAST_TO_FIRST ? WATCHED - 1 - i : i;
 	for (size_t i = WATCHED; order == RANDOM_ORDER && i > 1; i--) { /* Fisher and Yates */
-		size_t k = draw() % i, swap = sequence[i - 1];
+		size_t k = bench_draw() % i, swap = sequence[i - 1];
 
 		sequence[i - 1] = sequence[k];
 		sequence[k] = swap;

@@ -64,16 +64,6 @@
 #define AT_A_TIME  64 /* what a partner does before it looks whether to stop */
 #define CACHE_LINE 64
 
-static uint64_t draw(void)
-{
-	static uint64_t state = 0x2545f4914f6cdd1d;
-
-	state ^= state << 13; /* Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8, 2003 */
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
-
 /* --- Layouts ------------------------------------------------------------------------------------------------------------- */
 
 /* Which one, and how many mappings: a case's parameter. */
@@ -101,7 +91,7 @@ static const struct share gaps[] = { { 0, 617 }, { 1, 81 }, { 2, 36 }, { 4, 76 }
 
 static uint64_t draw_bytes(const struct share *shares)
 {
-	uint32_t left = (uint32_t)(draw() >> 32) % 1024;
+	uint32_t left = (uint32_t)(bench_draw() >> 32) % 1024;
 
 	while (left >= shares->share)
 		left -= (shares++)->share;
@@ -125,7 +115,7 @@ static void place(struct layout *layout, enum kind kind)
 static void shuffle(uint32_t *order, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		size_t other = draw() % (i + 1);
+		size_t other = bench_draw() % (i + 1);
 
 		order[i] = order[other];
 		order[other] = (uint32_t)i;
@@ -560,9 +550,9 @@ static void choose(const struct set *set, struct lookups *lookups, size_t count)
 	BENCH_CHECK(count <= LOOKUPS);
 	lookups->offsets = 0;
 	for (size_t i = 0; i < count; i++) {
-		const struct range *range = range_at(set, draw() % set->layout->n);
+		const struct range *range = range_at(set, bench_draw() % set->layout->n);
 
-		lookups->vas[i] = range->va + draw() % range->size / 8 * 8;
+		lookups->vas[i] = range->va + bench_draw() % range->size / 8 * 8;
 		lookups->offsets += range->offset;
 	}
 }
@@ -790,7 +780,7 @@ INLINE void split_batch(struct bench_run *run, struct set *set, const struct spa
 /* Neighbours, with flags that they do not have. */
 static void choose_group(struct set *set, struct range *group)
 {
-	size_t first = draw() % (set->layout->n - GROUP + 1);
+	size_t first = bench_draw() % (set->layout->n - GROUP + 1);
 
 	set->flags++;
 	memcpy(group, &set->layout->ranges[first], GROUP * sizeof(*group));

@@ -28,6 +28,10 @@ int misuse(int error, const char *format, ...) __attribute__((format(printf, 2, 
 		if (DEBUG_CHECKS && !(cond))                                                                                       \
 			invariant_broken(__FILE__, __LINE__, #cond);                                                               \
 	} while (0)
+
+/* The same in all builds, for checkers that tests call. */
+#define invariant_always(cond) ((cond) ? (void)0 : invariant_broken(__FILE__, __LINE__, #cond))
+
 void invariant_broken(const char *file, int line, const char *cond) __attribute__((noreturn, cold));
 
 int check_error_slow(const char *function, int error);

@@ -93,12 +93,9 @@ void mapping_discard(struct lf_mapping *m)
 static void release(struct lf_deferred *node)
 {
 	struct lf_mapping *m = container_of(node, struct lf_mapping, deferred);
-	struct lf_vm *vm = m->vm;
-	struct lf_vm_bo *vm_bo = m->vm_bo;
 
-	vm->ops->mapping_release(m, vm->data);
-	mem_free(block_of(vm, m));
-	put_owner(vm, vm_bo);
+	m->vm->ops->mapping_release(m, m->vm->data);
+	mapping_discard(m);
 }
 
 struct lf_mapping *lf_mapping_get(struct lf_mapping *m)

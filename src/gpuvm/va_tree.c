@@ -119,6 +119,16 @@ static struct va_node *node_create(struct lf_va_edit *e, unsigned capacity)
 	return n;
 }
 
+/* One for what another one will be changed to, at the same height. */
+static struct va_node *node_create_like(struct lf_va_edit *e, const struct va_node *n, unsigned capacity)
+{
+	struct va_node *copy = node_create(e, capacity);
+
+	if (copy)
+		copy->tag |= n->tag & ((uint64_t)TAG_LEVEL_MASK << TAG_LEVEL_SHIFT);
+	return copy;
+}
+
 static unsigned node_capacity(const struct va_node *n)
 {
 	return (unsigned)(n->tag & TAG_CAPACITY);
@@ -236,10 +246,9 @@ static bool node_set(struct lf_va_edit *e, struct va_node **node, unsigned a, un
 		carry_out(n, n, &c, word);
 		return true;
 	}
-	copy = node_create(e, room_for(owned, c.runs));
+	copy = node_create_like(e, n, room_for(owned, c.runs));
 	if (!copy)
 		return false;
-	copy->tag |= n->tag & ((uint64_t)TAG_LEVEL_MASK << TAG_LEVEL_SHIFT);
 	carry_out(copy, n, &c, word);
 	node_drop(e, n);
 	*node = copy;
@@ -299,11 +308,10 @@ static bool set_child(struct lf_va_edit *e, struct va_node **node, unsigned run,
 
 	if (!is_owned(e, n)) {
 		runs = node_runs(n);
-		copy = node_create(e, runs);
+		copy = node_create_like(e, n, runs);
 		if (!copy)
 			return false;
 		copy->starts = n->starts;
-		copy->tag |= n->tag & ((uint64_t)TAG_LEVEL_MASK << TAG_LEVEL_SHIFT);
 		memcpy(copy->runs, n->runs, runs * sizeof(child));
 		node_drop(e, n);
 		*node = n = copy;
@@ -447,24 +455,22 @@ void va_edit_replace_all(struct lf_va_edit *edit)
 
 /* --- Checking ---------------------------------------------------------------------------------------------------------------- */
 
-#define CHECK(cond) ((cond) ? (void)0 : invariant_broken(__FILE__, __LINE__, #cond))
-
 static void check_node(const struct va_node *n, unsigned level, bool is_root)
 {
 	unsigned runs = node_runs(n);
 	uint64_t rest = n->starts;
 
-	CHECK((n->starts & 1) && runs <= node_capacity(n)); /* T1 */
-	CHECK(is_root || runs > 1 || word_is_child(n->runs[0])); /* T3 */
+	invariant_always((n->starts & 1) && runs <= node_capacity(n)); /* T1 */
+	invariant_always(is_root || runs > 1 || word_is_child(n->runs[0])); /* T3 */
 	for (unsigned i = 0; i < runs; i++) {
 		unsigned slot = (unsigned)__builtin_ctzll(rest), end;
 
 		rest &= rest - 1;
 		end = rest ? (unsigned)__builtin_ctzll(rest) : SLOTS;
-		CHECK(i == 0 || n->runs[i] != n->runs[i - 1]); /* T1 */
+		invariant_always(i == 0 || n->runs[i] != n->runs[i - 1]); /* T1 */
 		if (!word_is_child(n->runs[i]))
 			continue;
-		CHECK(level > 0 && end == slot + 1); /* T2 */
+		invariant_always(level > 0 && end == slot + 1); /* T2 */
 		check_node(word_node(n->runs[i]), level - 1, false);
 	}
 }
@@ -473,6 +479,6 @@ void va_tree_check(uintptr_t root)
 {
 	const struct va_node *n = (const struct va_node *)root;
 
-	CHECK(root_level(n) <= TOP_LEVEL);
+	invariant_always(root_level(n) <= TOP_LEVEL);
 	check_node(n, root_level(n), true);
 }

@@ -364,8 +364,6 @@ void lf_vm_get_stats(struct lf_vm *vm, struct lf_vm_stats *ret_stats)
 
 /* --- Checking ------------------------------------------------------------------------------------------------------------------ */
 
-#define CHECK(cond) ((cond) ? (void)0 : invariant_broken(__FILE__, __LINE__, #cond))
-
 void vm_check_view(const struct lf_view *view)
 {
 	const struct lf_vm *vm = view->vm;
@@ -378,9 +376,9 @@ void vm_check_view(const struct lf_view *view)
 
 		/* T4: where a mapping is found, it begins, or it was found in the page before. */
 		if (m) {
-			CHECK(m->vm == vm && first >= vm_page(vm, m->va) && last <= vm_page(vm, mapping_last(m)));
-			CHECK(page == vm_page(vm, m->va) || va_tree_lookup(root, page - 1) == m);
-			CHECK(last == vm_page(vm, mapping_last(m)) || va_tree_lookup(root, last + 1) == m);
+			invariant_always(m->vm == vm && first >= vm_page(vm, m->va) && last <= vm_page(vm, mapping_last(m)));
+			invariant_always(page == vm_page(vm, m->va) || va_tree_lookup(root, page - 1) == m);
+			invariant_always(last == vm_page(vm, mapping_last(m)) || va_tree_lookup(root, last + 1) == m);
 		}
 		if (last >= end)
 			return;

@@ -123,7 +123,7 @@ struct lf_mapping *mapping_create(struct lf_vm *vm, const struct lf_map_desc *de
 /* A piece of one, with what the driver keeps there, but without its split hook being called. */
 struct lf_mapping *mapping_create_piece(const struct lf_mapping *of, uint64_t va, uint64_t size, uint64_t birth);
 
-/* Frees one that neither the driver nor a reader has seen, without its release hook. */
+/* Frees one that no reader sees, without its release hook. */
 void mapping_discard(struct lf_mapping *m);
 
 /* Whether the mapping's buffer was closed in or before a version. */

@@ -62,16 +62,23 @@ static void *block_of(struct lf_vm_bo *vm_bo)
 	return (char *)vm_bo - vm_bo->vm->vm_bo_offset;
 }
 
-static void release(struct lf_deferred *node)
+/* Frees one that no reader sees, without its release hook. */
+static void discard(struct lf_vm_bo *vm_bo)
 {
-	struct lf_vm_bo *vm_bo = container_of(node, struct lf_vm_bo, deferred);
 	struct lf_vm *vm = vm_bo->vm;
 	struct lf_bo *bo = vm_bo->bo;
 
-	vm->ops->vm_bo_release(vm_bo, vm->data);
 	mem_free(block_of(vm_bo));
 	lf_bo_put(bo);
 	lf_vm_put(vm);
+}
+
+static void release(struct lf_deferred *node)
+{
+	struct lf_vm_bo *vm_bo = container_of(node, struct lf_vm_bo, deferred);
+
+	vm_bo->vm->ops->vm_bo_release(vm_bo, vm_bo->vm->data);
+	discard(vm_bo);
 }
 
 struct lf_vm_bo *lf_vm_bo_get(struct lf_vm_bo *vm_bo)
@@ -170,17 +177,6 @@ static struct lf_vm_bo *create(struct lf_vm *vm, struct lf_bo *bo)
 	bo_link_init(&vm_bo->external);
 	bo_link_init(&vm_bo->evicted);
 	return vm_bo;
-}
-
-/* Frees one that nobody has seen, without its release hook. */
-static void discard(struct lf_vm_bo *vm_bo)
-{
-	struct lf_vm *vm = vm_bo->vm;
-	struct lf_bo *bo = vm_bo->bo;
-
-	mem_free(block_of(vm_bo));
-	lf_bo_put(bo);
-	lf_vm_put(vm);
 }
 
 static void enter_locked(struct lf_vm_bo *vm_bo)
