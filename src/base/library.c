@@ -2,7 +2,6 @@
 /* The library as a whole: threads' state, clock, set-up and tear-down, fork. Overview in library.h. */
 #include "base/library.h"
 
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -19,7 +18,7 @@ unsigned library_validate;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct port_mutex fork_mutex = PORT_MUTEX_INIT; /* held between lf_before_fork() and its partner: one fork at a time */
-static __thread bool fork_bracketed; /* this thread is between the two */
+static __thread bool fork_bracketed; /* this thread is between the two; of the system's threads, since a fork is theirs */
 static struct library_layer *layers; /* appended to by constructors, before threads use them */
 
 static int64_t (*clock_hook)(void *user); /* written while nobody uses the library */
@@ -47,22 +46,6 @@ int64_t park_real_deadline(int64_t deadline)
 	if (unlikely(clock_hook != NULL) && deadline != LF_DEADLINE_NEVER)
 		return port_clock() + LOOK_AGAIN;
 	return deadline;
-}
-
-/* --- Threads ------------------------------------------------------------------------------------------------------------- */
-
-int port_thread_create(port_thread *thread, const char *name, void *(*fn)(void *), void *arg)
-{
-	sigset_t all, before;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	ret = pthread_create(thread, NULL, fn, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (ret == 0)
-		pthread_setname_np(*thread, name);
-	return -ret;
 }
 
 /* --- Set-up -------------------------------------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ extern __thread LF_INTERNAL struct library_thread library_thread;
 /* This thread's state. Opaque to the compiler, which would else look it up again for each use. */
 static inline struct library_thread *this_thread(void)
 {
-	struct library_thread *t = &library_thread;
+	struct library_thread *t = PORT_THREAD_LOCAL(library_thread);
 
 	__asm__("" : "+r"(t));
 	return t;

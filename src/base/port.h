@@ -3,8 +3,8 @@
  * The port: every atomic, lock, sleep, clock and thread operation of the library.
  *
  * Purpose: one place that a build for tests can replace. A build that defines LF_PORT_HEADER includes that header in place of the default
- * back end below (an explorer of interleavings makes each operation a scheduling point this way). RCU has its own file (rcu.h), sleeping
- * another (park.h), memory a third (alloc.h); all of them stand on this one.
+ * back end below: the explorer of interleavings (tests/explore) makes each operation a scheduling point this way. RCU has its own file
+ * (rcu.h) and sleeping another (park.h), of which such a build replaces the .c files; memory has a third (alloc.h).
  *
  * Atomics are one-member structs (lf_atomic_u32, lf_atomic_u64, lf_atomic_ptr in <libfence/base.h>) that the compiler's builtins work
  * on, so that public headers compile as C++. Memory orders are spelled as in C11. There are no stand-alone fences: ThreadSanitizer does
@@ -131,6 +131,9 @@ static inline void port_pause(void)
 	port_point();
 }
 
+/* How often to look before sleeping, where that is only a matter of speed. */
+#define PORT_LOOKS(n) (n)
+
 /* One round of waiting for a lock that is held for a few instructions: spins, then lets others run. Start with *rounds 0. */
 static inline void port_relax(unsigned *rounds)
 {
@@ -171,29 +174,6 @@ static inline void port_mutex_unlock(struct port_mutex *m) LF_RELEASES(m) LF_NO_
 	port_point();
 }
 
-/* A lock for a few instructions, in one word. Zeroed memory is an open lock. */
-struct LF_CAPABILITY("spinlock") port_spin {
-	lf_atomic_u32 word;
-};
-
-static inline void port_spin_lock(struct port_spin *s) LF_ACQUIRES(s) LF_NO_THREAD_ANALYSIS
-{
-	unsigned rounds = 0;
-	uint32_t open = 0;
-
-	/* order: spin (acquire): sees what the last holder wrote */
-	while (!u32_cas(&s->word, &open, 1, memory_order_acquire, memory_order_relaxed)) {
-		port_relax(&rounds);
-		open = 0;
-	}
-}
-
-static inline void port_spin_unlock(struct port_spin *s) LF_RELEASES(s) LF_NO_THREAD_ANALYSIS
-{
-	/* order: spin (release): the next holder sees what was written under the lock */
-	u32_store(&s->word, 0, PLANT_ORDER(24, memory_order_relaxed, memory_order_release));
-}
-
 /* --- Clock --------------------------------------------------------------------------------------------------------------- */
 
 #define PORT_NSEC_PER_SEC INT64_C(1000000000)
@@ -219,6 +199,52 @@ static inline void port_thread_join(port_thread thread)
 	pthread_join(thread, NULL);
 }
 
+/* The address of this thread's own of a variable that is declared __thread. */
+#define PORT_THREAD_LOCAL(variable) (&(variable))
+
+/* A key whose destructor runs at the end of each thread that has set it to something. All three return 0, or an error. */
+typedef pthread_key_t port_key;
+
+static inline int port_key_create(port_key *key, void (*destructor)(void *value))
+{
+	return pthread_key_create(key, destructor);
+}
+
+static inline int port_key_set(port_key key, void *value)
+{
+	return pthread_setspecific(key, value);
+}
+
+static inline int port_key_delete(port_key key)
+{
+	return pthread_key_delete(key);
+}
+
 #endif /* LF_PORT_HEADER */
+
+/* --- Locks that stand on the above ---------------------------------------------------------------------------------------- */
+
+/* A lock for a few instructions, in one word. Zeroed memory is an open lock. */
+struct LF_CAPABILITY("spinlock") port_spin {
+	lf_atomic_u32 word;
+};
+
+static inline void port_spin_lock(struct port_spin *s) LF_ACQUIRES(s) LF_NO_THREAD_ANALYSIS
+{
+	unsigned rounds = 0;
+	uint32_t open = 0;
+
+	/* order: spin (acquire): sees what the last holder wrote */
+	while (!u32_cas(&s->word, &open, 1, memory_order_acquire, memory_order_relaxed)) {
+		port_relax(&rounds);
+		open = 0;
+	}
+}
+
+static inline void port_spin_unlock(struct port_spin *s) LF_RELEASES(s) LF_NO_THREAD_ANALYSIS
+{
+	/* order: spin (release): the next holder sees what was written under the lock */
+	u32_store(&s->word, 0, PLANT_ORDER(24, memory_order_relaxed, memory_order_release));
+}
 
 #endif /* LF_BASE_PORT_H */

@@ -6,7 +6,8 @@
  * unregisters it at its end. The ThreadSanitizer job may use memb (registered here in the same way), with which it sees more.
  *
  * Three builds: inlined (LF_RCU_INLINE: 2 ns a section instead of 17; liburcu allows its inline code to LGPL-compatible users), called, and
- * annotated for ThreadSanitizer (LF_RCU_TSAN, rcu.c). LF_RCU_EAGER pauses after read sections so that use after one shows.
+ * annotated for ThreadSanitizer (LF_RCU_TSAN, rcu.c). LF_RCU_EAGER pauses after read sections so that use after one shows. A build with
+ * another port (LF_PORT_HEADER, see port.h) brings grace periods of its own instead of rcu.c, and needs no liburcu.
  *
  * Invariant R1: when rcu_synchronize() returns, every read section that was open at its call has ended.
  *
@@ -17,6 +18,7 @@
 
 #include "base/port.h"
 
+#ifndef LF_PORT_HEADER
 #if defined(LF_RCU_INLINE) && !defined(LF_RCU_TSAN)
 #define _LGPL_SOURCE
 #endif
@@ -28,6 +30,7 @@
 #include <urcu/urcu-bp.h>
 #define RCU_FLAVOR(x) urcu_bp_##x
 #endif
+#endif /* LF_PORT_HEADER */
 
 /* The read side as a capability that clang checks: functions that may only run inside or only outside a section say so. Never defined. */
 struct LF_CAPABILITY("read section") rcu_capability {
@@ -35,7 +38,7 @@ struct LF_CAPABILITY("read section") rcu_capability {
 };
 extern struct rcu_capability rcu_section;
 
-#if defined(LF_RCU_TSAN) || defined(LF_RCU_EAGER) || defined(LF_RCU_MEMB)
+#if defined(LF_RCU_TSAN) || defined(LF_RCU_EAGER) || defined(LF_RCU_MEMB) || defined(LF_PORT_HEADER)
 
 void rcu_begin(void) LF_ANNOTATE(acquire_shared_capability(rcu_section));
 void rcu_end(void) LF_ANNOTATE(release_shared_capability(rcu_section));

@@ -79,7 +79,7 @@ enum driver { DRIVER_NONE, DRIVER_THREAD, DRIVER_IN_PLACE };
 static struct port_mutex registry = PORT_MUTEX_INIT;
 static struct reclaim_thread orphans;
 static struct reclaim_thread *records; /* protected by registry; orphans is not in it */
-static pthread_key_t exit_key; /* valid while started at least once since fini; protected by registry */
+static port_key exit_key; /* valid while started at least once since fini; protected by registry */
 static bool have_key; /* protected by registry */
 static unsigned generation = 1; /* written by lf_fini(), when nobody uses the library */
 
@@ -244,8 +244,8 @@ static struct reclaim_thread *new_record(struct library_thread *t)
 	r = mem_zalloc(sizeof(*r));
 	port_mutex_lock(&registry);
 	if (!have_key)
-		have_key = pthread_key_create(&exit_key, thread_gone) == 0;
-	if (!r || !have_key || pthread_setspecific(exit_key, r) != 0) {
+		have_key = port_key_create(&exit_key, thread_gone) == 0;
+	if (!r || !have_key || port_key_set(exit_key, r) != 0) {
 		port_mutex_unlock(&registry);
 		mem_free(r);
 		t->gone = true; /* from here on always, so that the order of its calls holds (RC4) */
@@ -753,7 +753,7 @@ void reclaim_fini(void)
 	all = records;
 	records = NULL;
 	if (have_key)
-		pthread_key_delete(exit_key);
+		port_key_delete(exit_key);
 	have_key = false;
 	generation++; /* threads that live on see that their record is gone */
 	port_mutex_unlock(&registry);

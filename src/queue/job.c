@@ -261,16 +261,20 @@ static void free_job(struct lf_job *job)
 /* Jobs that died inside a release hook wait for it to return: no recursion, however many hang on each other. */
 static void end_job(struct lf_job *job)
 {
-	static __thread struct job_list dying;
-	static __thread bool freeing;
+	static __thread struct {
+		struct job_list jobs;
+		bool freeing;
+	} dying;
+	struct job_list *jobs = &PORT_THREAD_LOCAL(dying)->jobs;
+	bool *freeing = &PORT_THREAD_LOCAL(dying)->freeing;
 
-	list_append(&dying, job);
-	if (freeing)
+	list_append(jobs, job);
+	if (*freeing)
 		return;
-	freeing = true;
-	while (dying.head)
-		free_job(list_take_first(&dying));
-	freeing = false;
+	*freeing = true;
+	while (jobs->head)
+		free_job(list_take_first(jobs));
+	*freeing = false;
 }
 
 static void free_deferred(struct lf_deferred *node)

@@ -74,25 +74,25 @@ enum { SLEEPS = 1, KICK = 2 };
 
 /* --- Hooks --------------------------------------------------------------------------------------------------------------- */
 
-static __thread struct queue_frame *frames; /* innermost first */
+static __thread struct queue_frame *innermost_frame;
 
 void queue_hook_enter(struct queue_frame *frame, struct lf_queue *q)
 {
 	hook_enter(&frame->hook, q->provider);
 	frame->queue = q;
-	frame->outer = frames;
-	frames = frame;
+	frame->outer = *PORT_THREAD_LOCAL(innermost_frame);
+	*PORT_THREAD_LOCAL(innermost_frame) = frame;
 }
 
 void queue_hook_leave(struct queue_frame *frame)
 {
-	frames = frame->outer;
+	*PORT_THREAD_LOCAL(innermost_frame) = frame->outer;
 	hook_leave(&frame->hook);
 }
 
 static bool inside_hook_of(const struct lf_queue *q)
 {
-	const struct queue_frame *frame = frames;
+	const struct queue_frame *frame = *PORT_THREAD_LOCAL(innermost_frame);
 
 	while (frame && frame->queue != q)
 		frame = frame->outer;

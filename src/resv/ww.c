@@ -79,7 +79,7 @@
  * Rounds of looking before a wait joins the queue: about a microsecond, which most holders do not take. And before it sleeps: about as
  * long as sleeping and being woken takes, so that who waits for a transaction, which holds longer, is there when it is handed the lock.
  */
-enum { LOOKS = 40, LOOKS_QUEUED = 250 };
+enum { LOOKS = PORT_LOOKS(40), LOOKS_QUEUED = PORT_LOOKS(250) };
 
 lf_atomic_u32 ww_injecting;
 
