@@ -243,7 +243,7 @@ static struct lf_fence *submit(struct lf_fence *bound)
 
 /* --- 6. Who waits ---------------------------------------------------------------------------------------------------------- */
 
-/* part: callback */
+/* part: care */
 static void job_done(struct lf_fence *f, struct lf_fence_cb *cb)
 {
 	(void)cb;
