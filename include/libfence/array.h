@@ -54,7 +54,7 @@ struct lf_array_room;
  *
  * @param count of members at most
  * @param ret_room to be given to lf_array_commit() or lf_array_cancel()
- * @return 0; -ENOMEM; -EINVAL (reported): more than UINT32_MAX members; -EOWNERDEAD in a poisoned child.
+ * @return 0; -ENOMEM; -EINVAL (reported): more than UINT32_MAX members; -EOWNERDEAD in a poisoned child. May sleep.
  */
 LF_API int lf_array_prepare(size_t count, struct lf_array_room **ret_room) LF_MUST_CHECK;
 

@@ -70,7 +70,7 @@ struct lf_bo {
 
 /** What a buffer is made from. */
 struct lf_bo_desc {
-	size_t offset; /**< of the struct lf_bo from the start of its block, in bytes */
+	size_t offset; /**< of the struct lf_bo from the start of its block, in bytes; a multiple of 8 */
 	uint64_t size; /**< bytes, not 0 */
 	struct lf_resv *resv; /**< to be shared, made by lf_resv_create(); takes a reference; NULL: one of its own */
 	struct lf_ticket_class *cls; /**< of a reservation of its own; NULL for the default class */
@@ -91,7 +91,7 @@ struct lf_bo_desc {
 /**
  * Makes a buffer inside a larger block.
  *
- * @param bo inside a zeroed block from lf_alloc()
+ * @param bo inside a block from lf_alloc(), which the caller may have filled in around it
  * @param desc borrowed for the call
  *
  * @par Ownership
@@ -166,7 +166,7 @@ LF_API int lf_bo_prepare_move(struct lf_bo *bo) LF_MUST_CHECK;
  *
  * @par Context
  * The importers' invalidate hooks run here, with nothing locked but what the caller has locked. Else it never blocks, never fails, and
- * allocates nothing. The enable hooks of pending fences run here.
+ * allocates nothing. The enable hooks of pending fences run here. Address spaces are not told: see lf_bo_set_evicted().
  * Without preparation or lock it is misuse, reported, and nothing is done: the new backing is still the caller's.
  */
 LF_API void lf_bo_move(struct lf_bo *bo, const struct lf_backing *backing, struct lf_fence *f);

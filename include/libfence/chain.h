@@ -59,7 +59,7 @@ struct lf_chain_room;
  * Does what can fail of appending a link.
  *
  * @param ret_room to be given to lf_chain_commit() or lf_chain_cancel()
- * @return 0; -ENOMEM; -EOWNERDEAD in a poisoned child.
+ * @return 0; -ENOMEM; -EOWNERDEAD in a poisoned child. May sleep.
  */
 LF_API int lf_chain_prepare(struct lf_chain_room **ret_room) LF_MUST_CHECK;
 
@@ -96,8 +96,7 @@ LF_API void lf_chain_cancel(struct lf_chain_room *room);
  * @par Context
  * Any. Takes no lock, and writes nothing but the count of what it returns.
  * @return 0; -ENOENT: @p link is before the point, which so was not appended yet; -EINVAL (reported): not a link, or no place for
- * the fence; -EOWNERDEAD in a poisoned
- * child.
+ * the fence; -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_chain_find_seqno(struct lf_fence *link, uint64_t seqno, struct lf_fence **ret_fence);
 

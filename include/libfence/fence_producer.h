@@ -64,8 +64,7 @@ struct lf_fence_ops {
  * Makes a stand-alone fence of its own.
  *
  * @param ret_fence a new reference, the only one
- * @return 0; -ENOMEM; -EOWNERDEAD in a poisoned child. A thread that defers memory faster than grace periods pass may sleep here (see
- * lf_reclaim_stats) unless it is inside a read section or a callback.
+ * @return 0; -ENOMEM; -EOWNERDEAD in a poisoned child. May sleep (see <libfence/base.h>).
  */
 LF_API int lf_fence_create(struct lf_fence **ret_fence) LF_MUST_CHECK;
 

@@ -157,7 +157,7 @@ struct lf_queue_desc {
  * @param desc borrowed for the call
  * @param ret_queue a new reference
  * @return 0; -ENOMEM; -EAGAIN: no thread; -EINVAL (reported): no name, no run hook, a negative time, or mode and clock do not match;
- * -ESHUTDOWN: the provider is closing; -EOWNERDEAD in a poisoned child.
+ * -ESHUTDOWN: the provider is closing; -EOWNERDEAD in a poisoned child. May sleep.
  */
 LF_API int lf_queue_create(const struct lf_queue_desc *desc, struct lf_queue **ret_queue) LF_MUST_CHECK;
 

@@ -3,7 +3,8 @@
  * @file
  * Reservation objects: which fences a piece of memory waits for, under a lock that writers take and readers do not need.
  *
- * A reservation is a list of fences, each with a *usage*, and a lock. Whoever changes the list holds the lock:
+ * A reservation is a list of fences, each with a *usage*, and a lock. It is embedded in what it is about (lf_resv_init()), or counted by
+ * itself (lf_resv_create()): buffers and address spaces take only such. Whoever changes the list holds the lock:
  *
  *     lf_resv_lock(r, ticket)  ->  lf_resv_reserve(r, n)  ->  lf_resv_add(r, fence, usage) n times  ->  lf_resv_unlock(r)
  *
@@ -135,8 +136,7 @@ LF_API void lf_resv_put(struct lf_resv *resv);
  * An acquire: sees what earlier holders did.
  *
  * @return 0. -EDEADLK: another transaction goes first; unlock everything that @p ticket holds, then lf_resv_lock_slow() this one.
- * -EALREADY:
- * @p ticket (or, without ticket, this thread: reported) holds it already; nothing changed. -EPERM (reported): it would have to wait, and
+ * -EALREADY: @p ticket (or, without ticket, this thread: reported) holds it already; nothing changed. -EPERM (reported): it would have to wait, and
  * the caller may not, or for a lock that this thread holds without this ticket. -EINVAL (reported): the ticket is of another class or
  * thread. -EOWNERDEAD in a poisoned child.
  */
@@ -300,7 +300,7 @@ LF_API void lf_resv_set_deadline(const struct lf_resv *resv, enum lf_usage usage
  * @param usage of enum lf_usage
  * @param ret_fences new references, in an array to be freed with lf_free(); NULL when there is none
  * @param ret_count how many
- * @return 0; -ENOMEM; -EINVAL (reported); -EOWNERDEAD in a poisoned child.
+ * @return 0; -ENOMEM; -EINVAL (reported): no reservation, no usage, or no place for the result; -EOWNERDEAD in a poisoned child. May sleep.
  */
 LF_API int lf_resv_get_fences(const struct lf_resv *resv, enum lf_usage usage, struct lf_fence ***ret_fences, size_t *ret_count) LF_MUST_CHECK;
 

@@ -42,6 +42,7 @@ struct lf_timeline_desc {
  * @param desc borrowed for the call
  * @param ret_timeline a new reference
  * @return 0; -ENOMEM; -EINVAL (reported): no name, or unknown flags; -ESHUTDOWN: the provider is closing; -EOWNERDEAD in a poisoned child.
+ * May sleep.
  */
 LF_API int lf_timeline_create(const struct lf_timeline_desc *desc, struct lf_timeline **ret_timeline) LF_MUST_CHECK;
 

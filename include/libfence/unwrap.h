@@ -71,7 +71,7 @@ LF_API void lf_unwrap_end(struct lf_unwrap *walk);
  *
  * @par Context
  * Like lf_unwrap_begin().
- * @return 0; -ENOMEM; -EINVAL (reported): no array of fences, or no place for the result; -EOWNERDEAD in a poisoned child.
+ * @return 0; -ENOMEM; -EINVAL (reported): no array of fences, or no place for the result; -EOWNERDEAD in a poisoned child. May sleep.
  */
 LF_API int lf_fence_merge(struct lf_fence *const *fences, size_t count, struct lf_fence **ret_fence) LF_MUST_CHECK;
 

@@ -92,7 +92,7 @@ LF_API void lf_va_heap_free(struct lf_va_heap *heap, uint64_t va, uint64_t size)
  * @param size like lf_va_heap_free()
  * @param resv when not NULL: the range is busy until what is in this reservation now has signaled, of all usages: give the VM's, where its
  * jobs' fences are
- * @param f when not NULL: and until this fence has: give the bind's out-fence. Takes a reference
+ * @param f when not NULL: and until this fence has: give the bind's out-fence. Takes a reference. (Without either the range is free.)
  *
  * @par Context
  * Never fails, allocates nothing. Enable hooks are not run: somebody else sees to it that the fences signal.

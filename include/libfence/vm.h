@@ -108,7 +108,7 @@ struct lf_vm_desc {
 	 */
 	size_t mapping_size;
 	size_t mapping_offset; /**< of the struct lf_mapping in it, a multiple of 8 */
-	size_t vm_bo_size; /**< the same of struct lf_vm_bo */
+	size_t vm_bo_size; /**< the same of struct lf_vm_bo; what is around a new one is zeroed */
 	size_t vm_bo_offset; /**< the same of struct lf_vm_bo */
 	const struct lf_vm_ops *ops; /**< borrowed until release has returned; may be NULL */
 	void *data; /**< handed to the hooks */
@@ -127,6 +127,7 @@ struct lf_vm_desc {
  * @param desc borrowed for the call
  * @param ret_vm a new reference
  * @return 0; -ENOMEM; -EINVAL (reported): something in @p desc; -ESHUTDOWN: the provider is closing; -EOWNERDEAD in a poisoned child.
+ * May sleep.
  */
 LF_API int lf_vm_create(const struct lf_vm_desc *desc, struct lf_vm **ret_vm) LF_MUST_CHECK;
 
@@ -371,7 +372,7 @@ LF_API struct lf_mapping *lf_vm_lookup_get(struct lf_vm *vm, uint64_t va) LF_MUS
  *
  * @param vm takes a reference
  * @param ret_held to be given to lf_held_put()
- * @return 0; -ENOMEM; -EOWNERDEAD in a poisoned child.
+ * @return 0; -ENOMEM; -EINVAL (reported): an argument is missing; -EOWNERDEAD in a poisoned child. May sleep.
  */
 LF_API int lf_vm_hold(struct lf_vm *vm, struct lf_held **ret_held) LF_MUST_CHECK;
 

@@ -35,6 +35,9 @@ struct lf_vm_bo {
  * @param vm borrowed for the call
  * @param bo borrowed for the call
  * @param ret_vm_bo a new reference; as long as there is one, or a mapping, the buffer is part of the VM
+ *
+ * @par Context
+ * Any; needs neither reservation.
  * @return 0; -ENOMEM; -EINVAL (reported): an argument is missing; what lf_vm_error() says; -EOWNERDEAD in a poisoned child. May sleep like
  * lf_fence_create().
  */
@@ -45,7 +48,7 @@ LF_API int lf_vm_bo_obtain(struct lf_vm *vm, struct lf_bo *bo, struct lf_vm_bo *
  *
  * @param vm borrowed for the call
  * @param bo borrowed for the call
- * @return a new reference; NULL: the buffer is not part of the VM, or was closed in it.
+ * @return a new reference; NULL: the buffer is not part of the VM, or was closed in it. Needs neither reservation.
  */
 LF_API struct lf_vm_bo *lf_vm_bo_find(struct lf_vm *vm, struct lf_bo *bo) LF_MUST_CHECK;
 
@@ -118,7 +121,7 @@ LF_API bool lf_vm_bo_is_evicted(const struct lf_vm_bo *vm_bo);
  * @param vm borrowed until lf_exec_fini()
  * @param x inside the loop
  * @param slots to reserve in each
- * @return like lf_exec_lock().
+ * @return like lf_exec_lock(). Not everything is locked unless it is 0.
  */
 LF_API int lf_vm_exec_lock(struct lf_vm *vm, struct lf_exec *x, unsigned slots);
 
@@ -126,8 +129,9 @@ LF_API int lf_vm_exec_lock(struct lf_vm *vm, struct lf_exec *x, unsigned slots);
  * Calls the validate hook for each VM_BO that was evicted and whose buffer the caller has locked: it brings the buffer back, and its page
  * table entries. One whose hook returns 0 is no longer evicted.
  *
- * @param vm all that lf_vm_exec_lock() locks is locked
- * @param x handed to the hook, which may lock more, if this is called inside the loop; may be NULL
+ * @param vm all that lf_vm_exec_lock() locks is locked: inside the loop, only when it has just returned 0
+ * @param x handed to the hook, which may lock more, if this is called inside the loop; may be NULL. If the hook returns the -EDEADLK
+ * of that, so does this, and the body is done again
  * @return 0: none is evicted; the first error of the hook: those before stay validated, and the next call goes on with the rest.
  * -EOPNOTSUPP: something is evicted and there is no hook; -EINVAL (reported): the VM's reservation is not locked by the caller; -EOWNERDEAD
  * in a poisoned child.

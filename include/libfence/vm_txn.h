@@ -198,7 +198,9 @@ LF_API void lf_txn_commit(struct lf_txn *txn);
  * @param ret_out when not NULL: a new reference on a fence of the VM's bind timeline that signals when the transaction was applied, or with
  * the error of a ban
  *
- * When what is unmapped may be moved or taken away before, add the out-fence to its buffer's reservation: page tables have it until then.
+ * @par
+ * After a return of 0 the transaction is over, and the VM's reservation can be unlocked. When what is unmapped may be moved or taken away
+ * before it was applied, add the out-fence to its buffer's reservation: page tables have it until then.
  *
  * @par Context
  * Like lf_fence_create(). Enable hooks of the in-fences run here, and the apply hook if there is nothing to wait for.
