@@ -35,7 +35,8 @@ LF_API int lf_provider_create(const char *name, struct lf_provider **ret_provide
 LF_API struct lf_provider *lf_provider_get(struct lf_provider *p);
 
 /**
- * Consumes the caller's reference. Each of its timelines holds one, so a provider that is put without being closed lasts as long as they.
+ * Consumes the caller's reference. Each of its resources holds one, so a provider that is put without being closed lasts as
+ * long as they.
  *
  * @param p may be NULL
  */

@@ -31,7 +31,7 @@ struct lf_ticket_class {
 	lf_atomic_u64 stamp; /**< not yours */
 	lf_atomic_u32 inject_per_million; /**< not yours */
 	lf_atomic_u32 inject_state; /**< not yours */
-	enum lf_ticket_rule rule; /**< how */
+	enum lf_ticket_rule rule; /**< who gives way */
 };
 
 /** Initialises a class: `static struct lf_ticket_class c = LF_TICKET_CLASS_INIT(LF_WOUND_WAIT);` */

@@ -77,7 +77,8 @@ struct lf_vm_ops {
 	int (*validate)(struct lf_vm_bo *vm_bo, struct lf_exec *x, void *data);
 	/**
 	 * Applies a transaction to page tables (#LF_VM_BIND). Called once for each, in the order of the transactions, one at a time, when its
-	 * in-fences have signaled: on the thread that signaled the last, like a fence's callback, or inside the commit.
+	 * in-fences have signaled: on the thread that signaled the last, like a fence's callback, or inside the submit. @p ops are the
+	 * operations of the transaction in the order of lf_txn_ops_next(), perhaps none; they and what they name are borrowed for the call.
 	 * @return 0, or a negative errno: the VM is banned with it.
 	 */
 	int (*apply)(struct lf_vm *vm, const struct lf_vm_op *ops, size_t count, void *data);
