@@ -8,18 +8,19 @@
  *   success only. A call that destroys takes NULL.
  * - Times and deadlines are absolute CLOCK_MONOTONIC nanoseconds (::lf_now). #LF_DEADLINE_NEVER waits for ever, 0 (or any time
  *   in the past) asks without waiting.
- * - "(reported)" behind an error: the caller broke the contract. A message goes to the log (#LF_LOG_MISUSE), and the call changes nothing but
- *   what its documentation says.
- * - A descriptor (struct lf_..._desc) is read during the call; members that are left zero have the meaning that is given for 0 or NULL. Members
- *   of structs that are marked "not yours" are neither read nor written by users.
+ * - "(reported)" behind an error: the caller broke the contract. A message goes to the log (#LF_LOG_MISUSE), and the call changes nothing
+ *   but what its documentation says.
+ * - A descriptor (struct lf_..._desc) is read during the call; members that are left zero have the meaning that is given for 0 or NULL.
+ *   Members of structs that are marked "not yours" are neither read nor written by users.
  * - References: "takes a reference" leaves the caller's own alone; "consumes the caller's reference" ends it; "returns a new
  *   reference" gives one that the caller must put; "borrows for the call" keeps nothing.
  * - Context: unless a function says otherwise, it may be called from any thread that is not a signal handler, from inside fence
  *   callbacks and hooks, and inside a read section (::lf_read_lock). "Waits" means that it sleeps until others have done something: that is
- *   refused inside callbacks, deferred calls and read sections, and allowed in a hook, unless the function says otherwise, as far as those who
- *   cause the hook can bear it.
- * - "May sleep": a call that makes something sleeps for as long as grace periods take, if its thread has deferred too much memory that is not
- *   free yet (lf_reclaim_stats.limit); never inside a read section, a callback, a hook or a deferred call. This is no wait in the sense above.
+ *   refused inside callbacks, deferred calls and read sections, and allowed in a hook, unless the function says otherwise, as far as those
+ *   who cause the hook can bear it.
+ * - "May sleep": a call that makes something sleeps for as long as grace periods take, if its thread has deferred too much memory that is
+ *   not free yet (lf_reclaim_stats.limit); never inside a read section, a callback, a hook or a deferred call. This is no wait in the sense
+ *   above.
  * - A "poisoned child" is a child of a fork that was not bracketed (lf_before_fork()). Calls that could block there return -EOWNERDEAD.
  * - No function calls code of yours (callbacks, hooks, release functions, the allocator, the log) with a lock of the library held.
  *   The clock hook is the one exception, and says so.
