@@ -151,7 +151,7 @@ LF_API bool lf_fence_is_later(const struct lf_fence *a, const struct lf_fence *b
  * @return like lf_fence_status(), after asking.
  *
  * @par Context
- * Not inside a read section.
+ * Not inside a read section, since the hook is user code (reported; it is called all the same).
  */
 LF_API int lf_fence_check(struct lf_fence *f);
 
@@ -163,7 +163,7 @@ LF_API int lf_fence_check(struct lf_fence *f);
  * @param deadline nanoseconds; the past means now
  *
  * @par Context
- * Not inside a read section (the hook is user code).
+ * Not inside a read section (like lf_fence_check()).
  */
 LF_API void lf_fence_set_deadline(struct lf_fence *f, int64_t deadline);
 
@@ -238,7 +238,7 @@ enum lf_cb_result {
  * From a return of 0 until @p func is entered, or until a remove or cancel returns LF_CB_REMOVED, the node belongs to the fence.
  *
  * @par Context
- * Any but inside a read section if the producer has an enable hook (which is user code).
+ * Any but inside a read section if the producer has an enable hook, which is user code (reported; it is called all the same).
  *
  * @par Ordering
  * What was written before the call is visible in @p func.

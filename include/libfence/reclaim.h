@@ -27,7 +27,7 @@ struct lf_fence;
  */
 LF_API void lf_read_lock(void);
 
-/** Closes the read section that the last lf_read_lock() of this thread opened. */
+/** Closes the read section that the last lf_read_lock() of this thread opened. Without one it does nothing (reported). */
 LF_API void lf_read_unlock(void);
 
 /** @return whether this thread is inside a read section. */

@@ -259,7 +259,7 @@ struct lf_view {
  * Looks at what was asked for, as it is now. Loads only: never waits, never starts again.
  *
  * @param vm the caller is inside a read section, and the view is valid until it ends; or its reservation is locked by the caller, and
- * the view is valid until the next commit or unlock
+ * the view is valid until the next commit or unlock. (Not checked.)
  * @param ret_view filled in
  *
  * @par Ordering

@@ -86,6 +86,18 @@ static void call_run(struct lf_deferred *node)
 
 /* --- Read sections ------------------------------------------------------------------------------------------------------- */
 
+static void unlock_without_a_section_is_reported_and_does_nothing(void **state)
+{
+	(void)state;
+	lf_read_unlock();
+	assert_int_equal(log_count(LF_LOG_MISUSE), 1);
+	log_reset();
+	lf_read_lock();
+	assert_true(lf_read_held());
+	lf_read_unlock();
+	assert_false(lf_read_held());
+}
+
 static void read_sections_nest(void **state)
 {
 	(void)state;
@@ -1085,6 +1097,7 @@ static void deferral_never_fails_for_want_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST_WARM(unlock_without_a_section_is_reported_and_does_nothing),
 		TEST_WARM(read_sections_nest),
 		TEST_WARM(read_section_belongs_to_its_thread),
 		TEST_WARM(barrier_frees_and_calls_all_that_was_deferred),

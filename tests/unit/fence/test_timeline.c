@@ -1029,6 +1029,33 @@ static void check_and_hint_without_hooks_only_look(void **state)
 	lf_fence_put(f);
 }
 
+static void hook_that_is_called_for_inside_a_read_section_is_reported_and_called(void **state)
+{
+	struct producer p;
+	struct noted_cb n;
+	struct lf_fence *f;
+
+	(void)state;
+	producer_init(&p, LF_TIMELINE_ORDERED);
+	f = emit(p.tl);
+	lf_read_lock();
+	assert_int_equal(lf_fence_check(f), 0);
+	lf_fence_set_deadline(f, 17);
+	noted_add(&n, f);
+	lf_read_unlock();
+	assert_int_equal(log_count(LF_LOG_MISUSE), 3);
+	log_reset();
+	assert_int_equal(p.polls, 1);
+	assert_int_equal(p.hints, 1);
+	assert_int_equal(p.enables, 1);
+	assert_int_equal(p.wrong, 3); /* the hooks found themselves in a section */
+	p.wrong = 0;
+	assert_int_equal(lf_timeline_signal_to(p.tl, 1, 0), 1);
+	assert_int_equal(n.ran, 1);
+	lf_fence_put(f);
+	producer_fini(&p, 1);
+}
+
 static void deadline_hints_reach_the_producer_while_the_fence_is_pending(void **state)
 {
 	struct producer p;
@@ -1691,6 +1718,7 @@ int main(void)
 		TEST(enable_that_answers_completes_the_fence_and_the_earlier_of_an_ordered_timeline),
 		TEST(check_asks_the_producer_and_completes_the_fence),
 		TEST(check_and_hint_without_hooks_only_look),
+		TEST(hook_that_is_called_for_inside_a_read_section_is_reported_and_called),
 		TEST(deadline_hints_reach_the_producer_while_the_fence_is_pending),
 		TEST(detach_comes_before_the_first_callback),
 		TEST(detach_comes_exactly_once_on_every_path),
