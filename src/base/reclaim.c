@@ -185,10 +185,20 @@ static void ripen(struct reclaim_thread *r) LF_REQUIRES(&r->lock)
 		list_splice(&r->ready, &r->waiting);
 }
 
+/*
+ * Raises the demand, or stores it again. An exchange, not a store: a store would end the release sequence of an earlier demand that nobody
+ * has taken yet, and whoever takes this one need not see what that one was for (a ticket of a drain).
+ */
 static void set_demand(enum demand wanted)
 {
+	uint32_t now = u32_load(&demand, memory_order_relaxed); /* relaxed: a guess */
+
 	/* order: reclaim-demand (release): whoever takes the demand sees what was deferred before (or finds it under the locks) */
-	u32_store(&demand, (uint32_t)wanted, memory_order_release);
+	if (PLANTED(210))
+		u32_store(&demand, (uint32_t)wanted, memory_order_release);
+	while (!PLANTED(210) && /* order: reclaim-demand (release): as above */
+	       !u32_cas(&demand, &now, now > (uint32_t)wanted ? now : (uint32_t)wanted, memory_order_release, memory_order_relaxed))
+		;
 	park_wake(&demand);
 }
 
@@ -198,7 +208,7 @@ static void ask_for_cycle(enum demand wanted, bool first)
 	uint32_t now = u32_load(&demand, memory_order_relaxed); /* relaxed: only a hint whether to write, and not to lower it */
 
 	if (now < (uint32_t)wanted || first)
-		set_demand(now > (uint32_t)wanted ? now : wanted);
+		set_demand(wanted);
 }
 
 /* Whether nothing is deferred in a record. */
