@@ -71,7 +71,7 @@ extern LF_INTERNAL lf_atomic_u32 library_is_set_up;
 static inline int library_enter(void)
 {
 	/* order: library-set-up (acquire): what set_up() wrote is seen */
-	if (likely(u32_load(&library_is_set_up, memory_order_acquire)) && !library_poisoned())
+	if (likely(u32_load(&library_is_set_up, PLANT_ORDER(135, memory_order_relaxed, memory_order_acquire))) && !library_poisoned())
 		return 0;
 	return library_enter_slow();
 }

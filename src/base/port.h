@@ -26,6 +26,8 @@
 
 #include <libfence/base.h>
 
+#include "base/plant.h"
+
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -34,13 +36,6 @@
 
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 #define array_size(array)               (sizeof(array) / sizeof((array)[0]))
-
-/* A deliberate bug, built in by -Dplant=N so that tools/planted-bugs can show which test catches it. */
-#ifndef LF_PLANT
-#define LF_PLANT 0
-#endif
-#define PLANTED(n)                  (LF_PLANT == (n))
-#define PLANT_ORDER(n, weak, right) (PLANTED(n) ? (weak) : (right))
 
 /* What clang's -Wthread-safety checks; nothing for other compilers. */
 #if defined(__clang__)
@@ -88,34 +83,34 @@ static inline void port_point(void)
 	static inline type name##_load(const atomic *a, memory_order order)								\
 	{																\
 		port_point();														\
-		return __atomic_load_n(&a->value, (int)order);										\
+		return PLANT_LOAD(&a->value, order);										\
 	}																\
 	static inline void name##_store(atomic *a, type v, memory_order order)								\
 	{																\
 		port_point();														\
-		__atomic_store_n(&a->value, v, (int)order);										\
+		PLANT_STORE(&a->value, v, order);										\
 	}																\
 	static inline type name##_xchg(atomic *a, type v, memory_order order)								\
 	{																\
 		port_point();														\
-		return __atomic_exchange_n(&a->value, v, (int)order);									\
+		return PLANT_RMW(__atomic_exchange_n, &a->value, v, order);									\
 	}																\
 	/* Strong; on failure *expected is what was found. */										\
 	static inline bool name##_cas(atomic *a, type *expected, type desired, memory_order ok, memory_order fail)			\
 	{																\
 		port_point();														\
-		return __atomic_compare_exchange_n(&a->value, expected, desired, false, (int)ok, (int)fail);				\
+		return PLANT_CAS(&a->value, expected, desired, ok, fail);				\
 	}																\
 	/* Both return the value before. */												\
 	static inline type name##_fetch_add(atomic *a, type v, memory_order order)							\
 	{																\
 		port_point();														\
-		return __atomic_fetch_add(&a->value, v, (int)order);									\
+		return PLANT_RMW(__atomic_fetch_add, &a->value, v, order);									\
 	}																\
 	static inline type name##_fetch_sub(atomic *a, type v, memory_order order)							\
 	{																\
 		port_point();														\
-		return __atomic_fetch_sub(&a->value, v, (int)order);									\
+		return PLANT_RMW(__atomic_fetch_sub, &a->value, v, order);									\
 	}
 
 PORT_DEFINE_ATOMIC(u32, lf_atomic_u32, uint32_t)
@@ -235,7 +230,7 @@ static inline void port_spin_lock(struct port_spin *s) LF_ACQUIRES(s) LF_NO_THRE
 	uint32_t open = 0;
 
 	/* order: spin (acquire): sees what the last holder wrote */
-	while (!u32_cas(&s->word, &open, 1, memory_order_acquire, memory_order_relaxed)) {
+	while (!u32_cas(&s->word, &open, 1, PLANT_ORDER(118, memory_order_relaxed, memory_order_acquire), memory_order_relaxed)) {
 		port_relax(&rounds);
 		open = 0;
 	}

@@ -176,7 +176,7 @@ static void count_pending(struct reclaim_thread *r) LF_REQUIRES(&r->lock)
 static bool waiting_is_over(const struct reclaim_thread *r) LF_REQUIRES(&r->lock)
 {
 	/* order: reclaim-cycle (acquire): the sections that the grace period waited for come before the free */
-	return r->waiting_cycle <= u64_load(&cycle_done, memory_order_acquire);
+	return r->waiting_cycle <= u64_load(&cycle_done, PLANT_ORDER(119, memory_order_relaxed, memory_order_acquire));
 }
 
 static void ripen(struct reclaim_thread *r) LF_REQUIRES(&r->lock)
@@ -197,7 +197,8 @@ static void set_demand(enum demand wanted)
 	if (PLANTED(210))
 		u32_store(&demand, (uint32_t)wanted, memory_order_release);
 	while (!PLANTED(210) && /* order: reclaim-demand (release): as above */
-	       !u32_cas(&demand, &now, now > (uint32_t)wanted ? now : (uint32_t)wanted, memory_order_release, memory_order_relaxed))
+	       !u32_cas(&demand, &now, now > (uint32_t)wanted ? now : (uint32_t)wanted,
+		       PLANT_ORDER(120, memory_order_relaxed, memory_order_release), memory_order_relaxed))
 		;
 	park_wake(&demand);
 }
@@ -513,12 +514,18 @@ static void obey_pause(void)
 	uint32_t ticket;
 
 	/* order: reclaim-pause (acquire): what the forking thread did to the lists is seen */
-	while ((ticket = u32_load(&pausing, memory_order_acquire)) != 0) {
+	while ((ticket = u32_load(&pausing, PLANT_ORDER(131, memory_order_relaxed, memory_order_acquire))) != 0) {
 		/* order: reclaim-paused (release): our work on the lists comes before the fork */
-		u32_store(&paused, ticket, memory_order_release);
+		u32_store(&paused, ticket, PLANT_ORDER(132, memory_order_relaxed, memory_order_release));
 		park_wake(&paused);
 		park_wait_real(&pausing, ticket, LF_DEADLINE_NEVER);
 	}
+}
+
+static bool is_stopping(void)
+{
+	/* order: reclaim-stop (acquire) */
+	return u32_load(&stopping, PLANT_ORDER(128, memory_order_relaxed, memory_order_acquire));
 }
 
 /*
@@ -531,9 +538,9 @@ static void wait_for_demand(uint64_t left)
 
 	for (;;) {
 		/* order: reclaim-demand (acquire) */
-		uint32_t d = u32_load(&demand, memory_order_acquire);
+		uint32_t d = u32_load(&demand, PLANT_ORDER(121, memory_order_relaxed, memory_order_acquire));
 
-		if (d == DEMAND_NOW || u32_load(&stopping, memory_order_acquire)) /* order: reclaim-stop (acquire) */
+		if (d == DEMAND_NOW || is_stopping())
 			break;
 		if (d == DEMAND_NONE && !left) {
 			park_wait_real(&demand, d, LF_DEADLINE_NEVER);
@@ -545,7 +552,7 @@ static void wait_for_demand(uint64_t left)
 		}
 	}
 	/* order: reclaim-demand (acquire): an exchange, so that a demand that came just now is not overwritten unseen */
-	u32_xchg(&demand, DEMAND_NONE, memory_order_acquire);
+	u32_xchg(&demand, DEMAND_NONE, PLANT_ORDER(122, memory_order_relaxed, memory_order_acquire));
 }
 
 static void *reclaimer(void *unused)
@@ -555,18 +562,18 @@ static void *reclaimer(void *unused)
 
 	(void)unused;
 	this_thread()->reclaiming = true;
-	while (!u32_load(&stopping, memory_order_acquire)) { /* order: reclaim-stop (acquire) */
+	while (!is_stopping()) {
 		uint32_t ticket;
 
 		wait_for_demand(left);
 		obey_pause();
 		/* order: reclaim-drain (acquire): what the asking thread deferred is in the lists */
-		ticket = u32_load(&drains_asked, memory_order_acquire);
+		ticket = u32_load(&drains_asked, PLANT_ORDER(124, memory_order_relaxed, memory_order_acquire));
 		/* relaxed: our own word */
 		if (ticket != u32_load(&drains_done, memory_order_relaxed)) {
 			left = drain();
 			/* order: reclaim-drained (release): whoever sees its ticket done sees everything freed */
-			u32_store(&drains_done, ticket, memory_order_release);
+			u32_store(&drains_done, ticket, PLANT_ORDER(125, memory_order_relaxed, memory_order_release));
 			park_wake(&drains_done);
 		} else if (port_clock() >= idle_check) {
 			left = cycle(TAKE_IDLE);
@@ -637,10 +644,10 @@ static void drain_by_thread(void)
 	uint32_t ticket, done;
 
 	/* order: reclaim-drain (release): what this thread deferred, or saw others defer, comes before the ticket */
-	ticket = u32_fetch_add(&drains_asked, 1, memory_order_release) + 1;
+	ticket = u32_fetch_add(&drains_asked, 1, PLANT_ORDER(123, memory_order_relaxed, memory_order_release)) + 1;
 	set_demand(DEMAND_NOW);
 	/* order: reclaim-drained (acquire) */
-	while ((int32_t)((done = u32_load(&drains_done, memory_order_acquire)) - ticket) < 0)
+	while ((int32_t)((done = u32_load(&drains_done, PLANT_ORDER(126, memory_order_relaxed, memory_order_acquire))) - ticket) < 0)
 		park_wait_real(&drains_done, done, LF_DEADLINE_NEVER);
 }
 
@@ -743,7 +750,8 @@ static void stop_thread(void)
 {
 	if (u32_load(&driver, memory_order_relaxed) != DRIVER_THREAD) /* relaxed: nobody else uses the library */
 		return;
-	u32_store(&stopping, 1, memory_order_release); /* order: reclaim-stop (release): the thread sees all that was deferred */
+	/* order: reclaim-stop (release): the thread sees all that was deferred */
+	u32_store(&stopping, 1, PLANT_ORDER(127, memory_order_relaxed, memory_order_release));
 	set_demand(DEMAND_NOW);
 	port_thread_join(thread);
 	u32_store(&stopping, 0, memory_order_relaxed); /* relaxed: the thread is gone */
@@ -791,10 +799,10 @@ void reclaim_pause(void)
 		return;
 	if (++ticket == 0)
 		ticket = 1;
-	u32_store(&pausing, ticket, memory_order_release); /* order: reclaim-pause (release) */
+	u32_store(&pausing, ticket, PLANT_ORDER(129, memory_order_relaxed, memory_order_release)); /* order: reclaim-pause (release) */
 	set_demand(DEMAND_NOW);
 	/* order: reclaim-paused (acquire) */
-	while ((done = u32_load(&paused, memory_order_acquire)) != ticket)
+	while ((done = u32_load(&paused, PLANT_ORDER(133, memory_order_relaxed, memory_order_acquire))) != ticket)
 		park_wait_real(&paused, done, LF_DEADLINE_NEVER);
 }
 
@@ -808,7 +816,7 @@ void reclaim_after_fork_parent(void) LF_NO_THREAD_ANALYSIS
 {
 	lock_records(false);
 	port_mutex_unlock(&registry);
-	u32_store(&pausing, 0, memory_order_release); /* order: reclaim-pause (release) */
+	u32_store(&pausing, 0, PLANT_ORDER(130, memory_order_relaxed, memory_order_release)); /* order: reclaim-pause (release) */
 	park_wake(&pausing);
 }
 

@@ -61,7 +61,7 @@ static inline bool refcount_put(lf_atomic_u32 *count, const char *what)
 		return false;
 	/* order: refcount (release): what this holder did comes before the end of the object */
 	/* order: refcount (acquire): whoever ends the object sees what every holder did */
-	old = u32_fetch_sub(count, 1, PLANT_ORDER(8, memory_order_relaxed, memory_order_acq_rel));
+	old = u32_fetch_sub(count, 1, PLANT_ACQ_REL(111, 105));
 	if (unlikely(old == 0)) {
 		u32_store(count, REFCOUNT_FOREVER, memory_order_relaxed); /* relaxed: counts no more */
 		misuse(0, "%s: put once too often", what);

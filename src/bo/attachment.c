@@ -88,7 +88,7 @@ struct lf_bo_map {
 static uint32_t load_state(const struct lf_attachment *a)
 {
 	/* order: attach-hook (acquire): who sees that the hook does not run sees what it did */
-	return u32_load(&a->state, memory_order_acquire);
+	return u32_load(&a->state, PLANT_ORDER(155, memory_order_relaxed, memory_order_acquire));
 }
 
 /* Returns the state before. */
@@ -98,7 +98,7 @@ static uint32_t change_state(struct lf_attachment *a, uint32_t set, uint32_t cle
 
 	/* order: attach-hook (release): what the hook did comes before leaving */
 	/* order: attach-hook (acquire): see load_state() */
-	while (!u32_cas(&a->state, &state, (state & ~clear) | set, memory_order_acq_rel, memory_order_relaxed))
+	while (!u32_cas(&a->state, &state, (state & ~clear) | set, PLANT_ACQ_REL(154, 156), memory_order_relaxed))
 		;
 	return state;
 }

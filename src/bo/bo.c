@@ -353,7 +353,7 @@ void lf_bo_invalidate(struct lf_bo *bo)
 static uint32_t load_maps(const struct lf_bo *bo)
 {
 	/* order: bo-maps (acquire): who sees that no mapping is left sees what was done with them */
-	return u32_load(&bo->maps, memory_order_acquire);
+	return u32_load(&bo->maps, PLANT_ORDER(153, memory_order_relaxed, memory_order_acquire));
 }
 
 int bo_count_map(struct lf_bo *bo)

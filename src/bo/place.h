@@ -29,7 +29,7 @@ void place_settle(struct place *p, struct lf_bo *bo, const struct lf_backing *ba
 static inline struct place *place_current(const struct lf_bo *bo)
 {
 	/* order: bo-place (acquire): the place is seen as it was settled */
-	return (struct place *)ptr_load(&bo->place, memory_order_acquire);
+	return (struct place *)ptr_load(&bo->place, PLANT_ORDER(152, memory_order_relaxed, memory_order_acquire));
 }
 
 static inline void place_set_current(struct lf_bo *bo, struct place *p)

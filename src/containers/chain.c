@@ -72,7 +72,7 @@ static struct link *to_link(const struct lf_fence *f)
 static struct link *look_jump(const struct link *link)
 {
 	/* order: chain-jump (acquire): the link that is found is initialised */
-	return (struct link *)ptr_load(&link->jump, memory_order_acquire);
+	return (struct link *)ptr_load(&link->jump, PLANT_ORDER(138, memory_order_relaxed, memory_order_acquire));
 }
 
 static void drop_jump(struct link *link)
@@ -170,7 +170,8 @@ static void set_jump(struct link *link, const struct link *prev)
 		link->jump_depth = middle->jump_depth;
 		target = (struct link *)look_back(middle);
 		if (target && refcount_tryget(&target->c.fence.count))
-			ptr_store(&link->jump, (uintptr_t)target, memory_order_release); /* order: chain-jump (release): it was there before us */
+			/* order: chain-jump (release): it was there before us */
+			ptr_store(&link->jump, (uintptr_t)target, PLANT_ORDER(137, memory_order_relaxed, memory_order_release));
 	}
 	rcu_end();
 }

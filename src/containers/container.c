@@ -331,7 +331,7 @@ static void release_places(struct member *places, uint32_t n)
 		if (!removed[i])
 			continue;
 		/* order: container-member (release): as in member_signaled(), though nothing was counted. Readers may see it a little longer (C6). */
-		ptr_store(&places[i].fence, 0, memory_order_release);
+		ptr_store(&places[i].fence, 0, PLANT_ORDER(136, memory_order_relaxed, memory_order_release));
 		lf_fence_put(removed[i]);
 	}
 }

@@ -136,7 +136,8 @@ static inline uintptr_t fence_lock(struct lf_fence *f)
 
 	/* order: fence-lock (acquire): sees what the last holder wrote */
 	/* order: fence-push (acquire): sees the nodes that were pushed */
-	if (likely(ptr_cas(&f->callbacks, &word, word | FENCE_LOCK, memory_order_acquire, memory_order_relaxed)))
+	if (likely(ptr_cas(&f->callbacks, &word, word | FENCE_LOCK, PLANT_ORDER(101, memory_order_relaxed, memory_order_acquire),
+			   memory_order_relaxed)))
 		return word;
 	return fence_lock_slow(f);
 }
@@ -148,7 +149,7 @@ static inline uintptr_t fence_lock(struct lf_fence *f)
 static inline uintptr_t fence_lock_signaled(struct lf_fence *f)
 {
 	/* order: fence-lock (acquire): like fence_lock() */
-	uintptr_t word = ptr_xchg(&f->callbacks, FENCE_LOCK | FENCE_SIGNALED, memory_order_acquire);
+	uintptr_t word = ptr_xchg(&f->callbacks, FENCE_LOCK | FENCE_SIGNALED, PLANT_ORDER(102, memory_order_relaxed, memory_order_acquire));
 
 	return likely(!(word & FENCE_LOCK)) ? word : fence_lock_slow(f);
 }

@@ -52,7 +52,7 @@ static lf_atomic_u32 sync_sequence; /* see D5 */
 static int push(struct lf_fence *f, struct lf_fence_cb *cb)
 {
 	/* order: fence-signaled (acquire): a refusal makes result and timestamp visible */
-	uintptr_t word = ptr_load(&f->callbacks, memory_order_acquire);
+	uintptr_t word = ptr_load(&f->callbacks, PLANT_ORDER(100, memory_order_relaxed, memory_order_acquire));
 	unsigned rounds = 0;
 
 	for (;;) {
@@ -61,14 +61,14 @@ static int push(struct lf_fence *f, struct lf_fence_cb *cb)
 		if ((word & FENCE_LOCK) && !PLANTED(6)) {
 			port_relax(&rounds);
 			/* order: fence-signaled (acquire): as above */
-			word = ptr_load(&f->callbacks, memory_order_acquire);
+			word = ptr_load(&f->callbacks, PLANT_ORDER(100, memory_order_relaxed, memory_order_acquire));
 			continue;
 		}
 		cb->next = word_list(word);
 		/* order: fence-push (release): whoever takes the list sees the node's contents, and what its owner wrote before */
 		/* order: fence-signaled (acquire): as above */
-		if (ptr_cas(&f->callbacks, &word, (uintptr_t)cb, PLANT_ORDER(4, memory_order_relaxed, memory_order_release),
-			    memory_order_acquire))
+		if (ptr_cas(&f->callbacks, &word, (uintptr_t)cb, PLANT_ORDER(4, memory_order_acquire, memory_order_release),
+			    PLANT_ORDER(100, memory_order_relaxed, memory_order_acquire)))
 			return 0;
 	}
 }
@@ -158,7 +158,7 @@ static void put_for_node(struct lf_fence *f)
 			return;
 		}
 		/* order: refcount (release): what this holder did comes before the end of the object */
-		if (u32_cas(&f->count, &count, count - 1, memory_order_release, memory_order_relaxed))
+		if (u32_cas(&f->count, &count, count - 1, PLANT_ORDER(106, memory_order_relaxed, memory_order_release), memory_order_relaxed))
 			return;
 	}
 }

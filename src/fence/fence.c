@@ -147,7 +147,7 @@ uintptr_t fence_lock_slow(struct lf_fence *f)
 		word = ptr_load(&f->callbacks, memory_order_relaxed); /* relaxed: the exchange below has the order */
 		/* order: fence-lock (acquire), fence-push (acquire): like fence_lock() */
 		if (!(word & FENCE_LOCK) &&
-		    ptr_cas(&f->callbacks, &word, word | FENCE_LOCK, memory_order_acquire, memory_order_relaxed))
+		    ptr_cas(&f->callbacks, &word, word | FENCE_LOCK, PLANT_ORDER(103, memory_order_relaxed, memory_order_acquire), memory_order_relaxed))
 			return word;
 		port_relax(&rounds);
 	}
@@ -392,7 +392,7 @@ static bool put_last_locked(struct lf_fence *f, uintptr_t before)
 		return true;
 	}
 	/* order: refcount (acquire): sees what other holders did before their puts */
-	if (!u32_cas(&f->count, &one, 0, memory_order_acquire, memory_order_relaxed)) {
+	if (!u32_cas(&f->count, &one, 0, PLANT_ORDER(107, memory_order_relaxed, memory_order_acquire), memory_order_relaxed)) {
 		fence_unlock(f, word);
 		return false;
 	}
@@ -429,7 +429,7 @@ void lf_fence_put(struct lf_fence *f)
 	for (;;) {
 		uintptr_t word = fence_word(f);
 		/* order: refcount (acquire): sees what other holders did before their puts */
-		uint32_t count = u32_load(&f->count, memory_order_acquire);
+		uint32_t count = u32_load(&f->count, PLANT_ORDER(108, memory_order_relaxed, memory_order_acquire));
 
 		if (unlikely(refcount_is_forever(count)))
 			return;

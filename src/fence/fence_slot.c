@@ -28,7 +28,7 @@ void lf_fence_slot_set(struct lf_fence_slot *slot, struct lf_fence *f)
 	}
 	/* order: fence-slot (release): who finds the fence sees it, and what its setter wrote before */
 	/* order: fence-slot (acquire): the old fence is put by one who sees it */
-	old = (struct lf_fence *)ptr_xchg(&slot->fence, (uintptr_t)f, PLANT_ORDER(16, memory_order_relaxed, memory_order_acq_rel));
+	old = (struct lf_fence *)ptr_xchg(&slot->fence, (uintptr_t)f, PLANT_ACQ_REL(16, 104));
 	lf_fence_put(old);
 }
 

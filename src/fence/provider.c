@@ -107,12 +107,12 @@ const char *provider_name(const struct lf_provider *p)
 static void set_count(struct lf_provider *p, uint32_t count)
 {
 	/* order: provider-count (release): whoever sees zero sees that all hooks have returned */
-	u32_store(&p->count, count, memory_order_release);
+	u32_store(&p->count, count, PLANT_ORDER(116, memory_order_relaxed, memory_order_release));
 }
 
 static uint32_t get_count(const struct lf_provider *p)
 {
-	return u32_load(&p->count, memory_order_acquire); /* order: provider-count (acquire) */
+	return u32_load(&p->count, PLANT_ORDER(117, memory_order_relaxed, memory_order_acquire)); /* order: provider-count (acquire) */
 }
 
 int provider_add(struct lf_provider *p, struct provider_resource *r)

@@ -115,7 +115,7 @@ static lf_atomic_ptr *bucket_of(uint64_t context)
 static struct lf_timeline *named(const lf_atomic_ptr *link)
 {
 	/* order: timeline-registry (acquire): the timeline that is found is initialised */
-	return (struct lf_timeline *)ptr_load(link, memory_order_acquire);
+	return (struct lf_timeline *)ptr_load(link, PLANT_ORDER(114, memory_order_relaxed, memory_order_acquire));
 }
 
 uint64_t timeline_new_context(void)
@@ -142,7 +142,7 @@ static void unregister_name(struct lf_timeline *tl)
 	for (link = bucket_of(tl->context); named(link) != tl; link = &named(link)->next_named)
 		;
 	/* order: timeline-registry (release): the next one was initialised long ago, by whoever put it there */
-	ptr_store(link, (uintptr_t)named(&tl->next_named), memory_order_release);
+	ptr_store(link, (uintptr_t)named(&tl->next_named), PLANT_ORDER(113, memory_order_relaxed, memory_order_release));
 	port_mutex_unlock(&registry_mutex);
 }
 
@@ -285,7 +285,7 @@ static void detached(struct fence_origin *origin, size_t n)
 
 	/* order: timeline-attached (release): our hooks have returned */
 	/* order: timeline-attached (acquire): whoever ends it comes after all hooks */
-	if (n && u64_fetch_sub(&tl->attached, n, PLANT_ORDER(13, memory_order_relaxed, memory_order_acq_rel)) == n)
+	if (n && u64_fetch_sub(&tl->attached, n, PLANT_ACQ_REL(115, 13)) == n)
 		end(tl);
 }
 

@@ -47,7 +47,7 @@ static void count_down(struct lf_fence *f, struct lf_fence_cb *cb, struct fence_
 static bool satisfied(const struct waiter *w, uint32_t *ret_missing)
 {
 	/* order: wait-done (acquire): see count_down() */
-	*ret_missing = u32_load(&w->missing, memory_order_acquire);
+	*ret_missing = u32_load(&w->missing, PLANT_ORDER(112, memory_order_relaxed, memory_order_acquire));
 	return (int32_t)*ret_missing <= 0;
 }
 

@@ -51,7 +51,7 @@ struct bind {
 static struct lf_held *applied(const struct lf_vm *vm)
 {
 	/* order: vm-applied (acquire): the held version is seen as it was written, and so are its nodes */
-	return (struct lf_held *)ptr_load(&vm->applied, memory_order_acquire);
+	return (struct lf_held *)ptr_load(&vm->applied, PLANT_ORDER(159, memory_order_relaxed, memory_order_acquire));
 }
 
 void lf_vm_view_applied(const struct lf_vm *vm, struct lf_view *ret_view)

@@ -45,13 +45,13 @@
 static uint64_t load_version(const struct lf_vm *vm)
 {
 	/* order: va-version (acquire): sees what was closed up to this version (VV2), and its root, or a later one (VV1) */
-	return u64_load(&vm->version, memory_order_acquire);
+	return u64_load(&vm->version, PLANT_ORDER(157, memory_order_relaxed, memory_order_acquire));
 }
 
 static struct va_node *load_root(const struct lf_vm *vm)
 {
 	/* order: va-root (acquire): the nodes are seen as they were written, and what was closed before (VV2) */
-	return (struct va_node *)ptr_load(&vm->root, memory_order_acquire);
+	return (struct va_node *)ptr_load(&vm->root, PLANT_ORDER(158, memory_order_relaxed, memory_order_acquire));
 }
 
 /* The current version (VV1). */

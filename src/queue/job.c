@@ -51,13 +51,13 @@ static const struct track_kind track_job = { "job", describe };
 static enum job_state job_state(struct lf_job *job)
 {
 	/* order: queue-pushed (acquire): the fences are those that were emitted */
-	return (enum job_state)u32_load(&job->state, memory_order_acquire);
+	return (enum job_state)u32_load(&job->state, PLANT_ORDER(163, memory_order_relaxed, memory_order_acquire));
 }
 
 static void set_job_state(struct lf_job *job, enum job_state state)
 {
 	/* order: queue-pushed (release): whoever sees the job pushed finds its fences */
-	u32_store(&job->state, (uint32_t)state, memory_order_release);
+	u32_store(&job->state, (uint32_t)state, PLANT_ORDER(162, memory_order_relaxed, memory_order_release));
 }
 
 /* --- Dependencies that signal -------------------------------------------------------------------------------------------- */
@@ -67,7 +67,7 @@ static bool waits_down(struct lf_job *job)
 {
 	/* order: queue-waits (release): what came before the signal, or the push, is seen by the engine */
 	/* order: queue-waits (acquire): the last one passes on what all others came with */
-	return u32_fetch_sub(&job->waits, 1, PLANT_ORDER(40, memory_order_relaxed, memory_order_acq_rel)) == 1;
+	return u32_fetch_sub(&job->waits, 1, PLANT_ACQ_REL(40, 160)) == 1;
 }
 
 static void note_dependency_error(struct lf_job *job, uint32_t error)
@@ -459,7 +459,7 @@ int lf_job_push(struct lf_job *job, struct lf_fence **ret_finished)
 	if (!job)
 		return misuse(-EINVAL, "lf_job_push: the job is NULL");
 	/* order: queue-pushed (acquire): another thread may have tried before */
-	if (!u32_cas(&job->state, &created, JOB_PUSHING, memory_order_acquire, memory_order_relaxed))
+	if (!u32_cas(&job->state, &created, JOB_PUSHING, PLANT_ORDER(164, memory_order_relaxed, memory_order_acquire), memory_order_relaxed))
 		return misuse(-EINVAL, "lf_job_push: the job was pushed before");
 	ret = enqueue(job->queue, job);
 	if (ret) {

@@ -266,7 +266,7 @@ static bool begin_to_settle(struct lf_queue *q)
 void engine_wake(struct lf_queue *q)
 {
 	/* order: queue-kick (release): the thread sees what it was woken for */
-	if (q->mode == LF_QUEUE_THREAD && (u32_fetch_add(&q->kicks, KICK, memory_order_release) & SLEEPS))
+	if (q->mode == LF_QUEUE_THREAD && (u32_fetch_add(&q->kicks, KICK, PLANT_ORDER(165, memory_order_relaxed, memory_order_release)) & SLEEPS))
 		park_wake(&q->kicks);
 }
 
@@ -310,7 +310,7 @@ static void *engine_thread(void *arg)
 
 	for (;;) {
 		/* order: queue-kick (acquire): sees what came before the kick; a later one changes the word */
-		uint32_t word = u32_load(&q->kicks, memory_order_acquire);
+		uint32_t word = u32_load(&q->kicks, PLANT_ORDER(166, memory_order_relaxed, memory_order_acquire));
 		int64_t now = lf_now();
 		struct event event = engine_next(q, now);
 

@@ -90,7 +90,7 @@ static inline struct lf_job *list_take_first(struct job_list *list)
 static inline bool job_is_ready(struct lf_job *job)
 {
 	/* order: queue-waits (acquire): sees what was written before the dependencies were signaled, and all that the push did */
-	return u32_load(&job->waits, memory_order_acquire) == 0;
+	return u32_load(&job->waits, PLANT_ORDER(161, memory_order_relaxed, memory_order_acquire)) == 0;
 }
 
 /* Lets go of the fences that the job waited or still waits for. The engine's, for an announced job. */

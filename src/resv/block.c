@@ -199,7 +199,7 @@ void block_hand_over(struct block *old)
 
 	block_assert_valid(old);
 	/* order: refcount (acq_rel): what holders of snapshots did comes before the puts, and what we did before the end of the block */
-	if (u32_cas(&old->refs, &ours, 0, memory_order_acq_rel, memory_order_relaxed) || PLANTED(62)) {
+	if (u32_cas(&old->refs, &ours, 0, PLANT_ACQ_REL(109, 110), memory_order_relaxed) || PLANTED(62)) {
 		move_references(old);
 		reclaim_free(&old->deferred, old);
 	} else {

@@ -96,7 +96,7 @@ static inline const uintptr_t *block_end(const struct block *b, size_t count)
 static inline uint32_t block_count(const struct block *b)
 {
 	/* order: resv-count (acquire): the slots below it are seen, and the fences in them */
-	return u32_load(&b->count, memory_order_acquire);
+	return u32_load(&b->count, PLANT_ORDER(140, memory_order_relaxed, memory_order_acquire));
 }
 
 /* --- Life ----------------------------------------------------------------------------------------------------------------- */

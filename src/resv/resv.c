@@ -60,7 +60,7 @@ struct counted_resv {
 static struct block *current_block(const struct lf_resv *resv)
 {
 	/* order: resv-block (acquire): its slots are seen as they were written */
-	return (struct block *)ptr_load(&resv->block, memory_order_acquire);
+	return (struct block *)ptr_load(&resv->block, PLANT_ORDER(139, memory_order_relaxed, memory_order_acquire));
 }
 
 static void set_current_block(struct lf_resv *resv, struct block *b)
@@ -75,13 +75,13 @@ static void list_changed(struct lf_resv *resv)
 	uint64_t next = u64_load(&resv->generation, memory_order_relaxed) + 1;
 
 	/* order: resv-generation (release): who read it could query, and not find what it counts */
-	u64_store(&resv->generation, next, memory_order_release);
+	u64_store(&resv->generation, next, PLANT_ORDER(141, memory_order_relaxed, memory_order_release));
 }
 
 uint64_t lf_resv_generation(const struct lf_resv *resv)
 {
 	/* order: resv-generation (acquire): see list_changed() */
-	return u64_load(&resv->generation, memory_order_acquire);
+	return u64_load(&resv->generation, PLANT_ORDER(142, memory_order_relaxed, memory_order_acquire));
 }
 
 /* --- Checks ---------------------------------------------------------------------------------------------------------------- */

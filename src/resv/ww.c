@@ -105,7 +105,7 @@ static bool is_older(const struct lf_ticket *a, const struct lf_ticket *b)
 static uint32_t flags_of(const struct lf_ticket *ticket)
 {
 	/* order: ww-grant (acquire): the new owner sees what the last one did; who is told to die may use its ticket again */
-	return u32_load(&ticket->word, memory_order_acquire);
+	return u32_load(&ticket->word, PLANT_ORDER(151, memory_order_relaxed, memory_order_acquire));
 }
 
 /*
@@ -241,7 +241,7 @@ static uintptr_t take_or_stop(struct lf_ww_lock *l, uintptr_t mine) LF_REQUIRES(
 	/* order: ww-owner (acq_rel): sees the owner's stamp, and shows ours */
 	do
 		next = is_free(word) ? mine | (word & WW_WAITERS) : word | WW_WAITERS;
-	while (!ptr_cas(&l->owner, &word, next, memory_order_acq_rel, memory_order_relaxed));
+	while (!ptr_cas(&l->owner, &word, next, PLANT_ACQ_REL(148, 146), memory_order_relaxed));
 	return is_free(word) ? 0 : next;
 }
 
@@ -334,7 +334,7 @@ static struct lf_ticket *make_owner(struct lf_ww_lock *l, struct lf_ticket *heir
 	l->waiters = heir->next;
 	dying = losers(l, heir);
 	/* order: ww-owner (release): who finds the ticket in the word sees its stamp */
-	ptr_store(&l->owner, l->waiters ? word | WW_WAITERS : word, memory_order_release);
+	ptr_store(&l->owner, l->waiters ? word | WW_WAITERS : word, PLANT_ORDER(149, memory_order_relaxed, memory_order_release));
 	assert_valid(l);
 	return dying;
 }
@@ -355,7 +355,8 @@ static const void *call(struct lf_ticket *ticket)
 	uint32_t word = u32_load(&ticket->word, memory_order_relaxed); /* relaxed: a guess, for the exchange */
 
 	/* order: ww-grant (release): comes after the owner word, and after what was done under the lock */
-	while (!u32_cas(&ticket->word, &word, (word & ~SLEEPING) | CALLED, memory_order_release, memory_order_relaxed))
+	while (!u32_cas(&ticket->word, &word, (word & ~SLEEPING) | CALLED, PLANT_ORDER(150, memory_order_relaxed, memory_order_release),
+			memory_order_relaxed))
 		;
 	return &ticket->word;
 }
@@ -368,10 +369,10 @@ static struct news pass_on(struct lf_ww_lock *l) LF_REQUIRES(spin_of(l))
 
 	if (!heir) {
 		/* order: ww-lock (release): the next holder sees what was done under the lock */
-		ptr_store(&l->owner, 0, memory_order_release);
+		ptr_store(&l->owner, 0, PLANT_ORDER(143, memory_order_relaxed, memory_order_release));
 	} else if (is_to_be_called(heir)) {
 		/* order: ww-lock (release): as above */
-		ptr_store(&l->owner, WW_WAITERS, memory_order_release);
+		ptr_store(&l->owner, WW_WAITERS, PLANT_ORDER(144, memory_order_relaxed, memory_order_release));
 		news.sleeper = call(heir);
 	} else {
 		news.dying = make_owner(l, heir);
@@ -433,7 +434,7 @@ static bool take_when_called(struct lf_ww_lock *l, struct lf_ticket *ticket)
 		return false;
 	port_spin_lock(spin_of(l));
 	/* order: ww-lock (acquire): sees what the last holder did */
-	taken = l->waiters == ticket && is_free(ptr_load(&l->owner, memory_order_acquire));
+	taken = l->waiters == ticket && is_free(ptr_load(&l->owner, PLANT_ORDER(147, memory_order_relaxed, memory_order_acquire)));
 	if (taken)
 		news.dying = make_owner(l, ticket);
 	port_spin_unlock(spin_of(l));

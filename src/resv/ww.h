@@ -91,7 +91,7 @@ static inline bool ww_take(struct lf_ww_lock *l, uintptr_t mine)
 
 	/* order: ww-lock (acquire): sees what the last holder did */
 	/* order: ww-owner (release): who finds the ticket in the word sees its stamp */
-	return ptr_cas(&l->owner, &none, mine, PLANT_ORDER(54, memory_order_acquire, memory_order_acq_rel), memory_order_relaxed);
+	return ptr_cas(&l->owner, &none, mine, PLANT_ACQ_REL(54, 145), memory_order_relaxed);
 }
 
 /* @function is the public one, for messages. */
