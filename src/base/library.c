@@ -205,13 +205,15 @@ static void layers_after_fork(void) LF_NO_THREAD_ANALYSIS
 {
 	for (struct library_layer *layer = layers; layer; layer = layer->next)
 		layer->after_fork();
-	port_mutex_unlock(&fork_mutex);
+	if (!PLANTED(184))
+		port_mutex_unlock(&fork_mutex);
 }
 
 /* The reclaimer comes to rest first: a deferred call that it is in may need any of the locks. */
 static void take_locks(void) LF_NO_THREAD_ANALYSIS
 {
-	port_mutex_lock(&fork_mutex);
+	if (!PLANTED(184))
+		port_mutex_lock(&fork_mutex);
 	reclaim_pause();
 	for (struct library_layer *layer = layers; layer; layer = layer->next)
 		layer->before_fork();

@@ -371,11 +371,13 @@ void lf_defer_call(struct lf_deferred *node, lf_deferred_fn fn)
 		return;
 	node->func = fn;
 	r = my_record();
-	port_spin_lock(&r->lock);
+	if (!PLANTED(182))
+		port_spin_lock(&r->lock);
 	first = record_is_empty(r);
 	list_push(&r->calls, node);
 	r->touched++;
-	port_spin_unlock(&r->lock);
+	if (!PLANTED(182))
+		port_spin_unlock(&r->lock);
 	after_defer(0, first);
 }
 
@@ -457,12 +459,14 @@ static uint64_t cycle(enum taking taking)
 	struct reclaim_thread *gone;
 
 	cycle_begun++;
-	port_mutex_lock(&registry);
+	if (!PLANTED(181))
+		port_mutex_lock(&registry);
 	harvest_record(&orphans, &h, taking);
 	for (struct reclaim_thread *r = records; r; r = r->next)
 		harvest_record(r, &h, taking);
 	gone = unlink_gone();
-	port_mutex_unlock(&registry);
+	if (!PLANTED(181))
+		port_mutex_unlock(&registry);
 	u64_store(&in_hand, h.now.count + h.after.count + h.calls.count, memory_order_relaxed); /* relaxed: a figure */
 	free_records(gone);
 	free_blocks(&h.now);
@@ -574,7 +578,8 @@ static void *reclaimer(void *unused)
 			left = drain();
 			/* order: reclaim-drained (release): whoever sees its ticket done sees everything freed */
 			u32_store(&drains_done, ticket, PLANT_ORDER(125, memory_order_relaxed, memory_order_release));
-			park_wake(&drains_done);
+			if (!PLANTED(191))
+				park_wake(&drains_done);
 		} else if (port_clock() >= idle_check) {
 			left = cycle(TAKE_IDLE);
 			idle_check = port_clock() + PAUSE;

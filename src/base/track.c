@@ -56,14 +56,16 @@ void track_remove_slow(const void *object)
 {
 	struct entry *e, **link;
 
-	port_mutex_lock(&mutex);
+	if (!PLANTED(183))
+		port_mutex_lock(&mutex);
 	for (link = bucket_of(object); (e = *link) != NULL; link = &e->next) {
 		if (e->object == object) {
 			*link = e->next;
 			break;
 		}
 	}
-	port_mutex_unlock(&mutex);
+	if (!PLANTED(183))
+		port_mutex_unlock(&mutex);
 	mem_free(e);
 }
 

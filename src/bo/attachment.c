@@ -109,7 +109,7 @@ static bool enter(struct lf_attachment *a)
 	uint32_t state = load_state(a);
 
 	do {
-		if (state & RUNNING)
+		if ((state & RUNNING) && !PLANTED(187))
 			a->again = true;
 		if (state & (RUNNING | DETACHED))
 			return false;

@@ -375,7 +375,7 @@ void bo_uncount_map(struct lf_bo *bo)
 	/* order: bo-maps (release): what was done with the mapping comes before it counts as gone */
 	uint32_t before = u32_fetch_sub(&bo->maps, 1, PLANT_ORDER(84, memory_order_relaxed, memory_order_release));
 
-	if (before == (BO_REVOKED | 1))
+	if (before == (BO_REVOKED | 1) && !PLANTED(190))
 		park_wake(&bo->maps);
 }
 

@@ -37,12 +37,14 @@ static inline struct bo_core *bo_core(const struct lf_bo *bo)
  */
 static inline void bo_lock(struct lf_bo *bo) LF_NO_THREAD_ANALYSIS
 {
-	port_spin_lock(container_of(&bo->spin, struct port_spin, word));
+	if (!PLANTED(173))
+		port_spin_lock(container_of(&bo->spin, struct port_spin, word));
 }
 
 static inline void bo_unlock(struct lf_bo *bo) LF_NO_THREAD_ANALYSIS
 {
-	port_spin_unlock(container_of(&bo->spin, struct port_spin, word));
+	if (!PLANTED(173))
+		port_spin_unlock(container_of(&bo->spin, struct port_spin, word));
 }
 
 /* --- Rings: a link to itself is empty, and a head alike --------------------------------------------------------------- */

@@ -136,8 +136,8 @@ static inline uintptr_t fence_lock(struct lf_fence *f)
 
 	/* order: fence-lock (acquire): sees what the last holder wrote */
 	/* order: fence-push (acquire): sees the nodes that were pushed */
-	if (likely(ptr_cas(&f->callbacks, &word, word | FENCE_LOCK, PLANT_ORDER(101, memory_order_relaxed, memory_order_acquire),
-			   memory_order_relaxed)))
+	if (likely(ptr_cas(&f->callbacks, &word, word | (PLANTED(170) ? 0 : FENCE_LOCK),
+			   PLANT_ORDER(101, memory_order_relaxed, memory_order_acquire), memory_order_relaxed)))
 		return word;
 	return fence_lock_slow(f);
 }

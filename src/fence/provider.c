@@ -145,13 +145,15 @@ void provider_remove(struct lf_provider *p, struct provider_resource *r)
 
 	if (!p)
 		return;
-	port_mutex_lock(&p->mutex);
+	if (!PLANTED(178))
+		port_mutex_lock(&p->mutex);
 	r->prev->next = r->next;
 	r->next->prev = r->prev;
 	left = get_count(p) - 1;
 	set_count(p, left);
-	port_mutex_unlock(&p->mutex);
-	if (left == 0)
+	if (!PLANTED(178))
+		port_mutex_unlock(&p->mutex);
+	if (left == 0 && !PLANTED(189))
 		park_wake(&p->count);
 	lf_provider_put(p);
 }

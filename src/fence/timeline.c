@@ -127,11 +127,13 @@ static void register_name(struct lf_timeline *tl)
 {
 	lf_atomic_ptr *bucket = bucket_of(tl->context);
 
-	port_mutex_lock(&registry_mutex);
+	if (!PLANTED(177))
+		port_mutex_lock(&registry_mutex);
 	tl->next_named.value = (uintptr_t)named(bucket);
 	/* order: timeline-registry (release) */
 	ptr_store(bucket, (uintptr_t)tl, PLANT_ORDER(23, memory_order_relaxed, memory_order_release));
-	port_mutex_unlock(&registry_mutex);
+	if (!PLANTED(177))
+		port_mutex_unlock(&registry_mutex);
 }
 
 static void unregister_name(struct lf_timeline *tl)
@@ -634,7 +636,8 @@ static int try_request(struct lf_timeline *tl, struct request *r)
 	uint64_t seqno = r->seqno;
 	int ret;
 
-	port_mutex_lock(&tl->mutex);
+	if (!PLANTED(176))
+		port_mutex_lock(&tl->mutex);
 	ret = check_seqno(tl, &seqno);
 	if (ret == 0 && !has_room(tl) && r->entries && r->capacity > tl->ring.capacity)
 		r->entries = ring_move(&tl->ring, r->entries, r->capacity);
@@ -649,7 +652,8 @@ static int try_request(struct lf_timeline *tl, struct request *r)
 	else if (ret == 0)
 		tl->ring.reserved++;
 	r->lost = tl->lost;
-	port_mutex_unlock(&tl->mutex);
+	if (!PLANTED(176))
+		port_mutex_unlock(&tl->mutex);
 	return ret;
 }
 

@@ -38,7 +38,7 @@ static void count_down(struct lf_fence *f, struct lf_fence_cb *cb, struct fence_
 
 	(void)f;
 	/* order: wait-done (release): the waiter sees what the signalling thread wrote */
-	if (u32_fetch_sub(&w->missing, 1, PLANT_ORDER(12, memory_order_relaxed, memory_order_release)) == 1) {
+	if (u32_fetch_sub(&w->missing, 1, PLANT_ORDER(12, memory_order_relaxed, memory_order_release)) == 1 && !PLANTED(188)) {
 		after->fn = wake;
 		after->arg = &w->missing;
 	}

@@ -130,7 +130,7 @@ static struct bind *take_ready(struct lf_vm *vm, bool mine)
 
 	port_spin_lock(&vm->spin);
 	b = vm->binds;
-	if ((vm->applying && !mine) || (b && !b->ready && !PLANTED(96)))
+	if ((vm->applying && !mine && !PLANTED(186)) || (b && !b->ready && !PLANTED(96)))
 		b = NULL;
 	if (b) {
 		vm->binds = b->next;

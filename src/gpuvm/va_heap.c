@@ -827,7 +827,8 @@ static void give_back(struct lf_va_heap *heap, uint64_t va, uint64_t size, struc
 	struct segment *s;
 
 	baggage_init(&baggage);
-	port_mutex_lock(&heap->mutex);
+	if (!PLANTED(175))
+		port_mutex_lock(&heap->mutex);
 	s = find_used(heap, va, size);
 	if (s && idle) {
 		release(heap, s, &baggage);
@@ -836,7 +837,8 @@ static void give_back(struct lf_va_heap *heap, uint64_t va, uint64_t size, struc
 		*busy = (struct busy){ 0 }; /* moved */
 	}
 	heap_assert_valid(heap);
-	port_mutex_unlock(&heap->mutex);
+	if (!PLANTED(175))
+		port_mutex_unlock(&heap->mutex);
 	free_baggage(&baggage);
 	if (!s)
 		misuse(0, "%s: %#llx bytes at %#llx are not what was allocated", function, (unsigned long long)size,

@@ -320,7 +320,8 @@ void version_publish(struct lf_vm *vm, struct lf_va_edit *edit, struct lf_mappin
 	uint64_t version;
 	bool any_held;
 
-	port_spin_lock(&vm->spin);
+	if (!PLANTED(174))
+		port_spin_lock(&vm->spin);
 	reaped = vm_bo_take_reaped(vm);
 	version = next_version(vm);
 	any_held = vm->newest;
@@ -334,7 +335,8 @@ void version_publish(struct lf_vm *vm, struct lf_va_edit *edit, struct lf_mappin
 		hold->vm = vm;
 		list_held(vm, hold);
 	}
-	port_spin_unlock(&vm->spin);
+	if (!PLANTED(174))
+		port_spin_unlock(&vm->spin);
 	b.up_to = version - 1;
 	if (any_held && !PLANTED(93)) {
 		nodes = keep_nodes(&b, nodes);

@@ -408,12 +408,14 @@ static void commit(struct lf_queue *q, struct lf_job *job)
 	refcount_get(&job->count, "job"); /* of waits, J1 */
 	/* relaxed: published by the mutex */
 	u32_store(&job->waits, 1 + (uint32_t)job->dependency_count, memory_order_relaxed);
-	port_mutex_lock(&q->mutex);
+	if (!PLANTED(179))
+		port_mutex_lock(&q->mutex);
 	job->seqno = timeline_emit_reserved(q->scheduled, job->scheduled);
 	timeline_emit_reserved(q->finished, job->finished);
 	list_append(&q->waiting, job);
 	q->stats.pushed++;
-	port_mutex_unlock(&q->mutex);
+	if (!PLANTED(179))
+		port_mutex_unlock(&q->mutex);
 	/* If the engine is lost, the fences complete now; callbacks may run, and nothing is held. */
 	timeline_settle(q->scheduled);
 	timeline_settle(q->finished);

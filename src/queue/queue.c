@@ -215,7 +215,7 @@ bool engine_begin(struct lf_queue *q)
 	bool begun;
 
 	port_mutex_lock(&q->mutex);
-	begun = !q->driven;
+	begun = !q->driven || PLANTED(185);
 	q->driven = true;
 	port_mutex_unlock(&q->mutex);
 	return begun;

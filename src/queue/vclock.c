@@ -69,11 +69,13 @@ void vclock_remove(struct lf_vclock *clock, struct lf_queue *q)
 {
 	struct lf_queue **link;
 
-	port_mutex_lock(&clock->mutex);
+	if (!PLANTED(180))
+		port_mutex_lock(&clock->mutex);
 	for (link = &clock->queues; *link != q; link = &(*link)->clock_next)
 		;
 	*link = q->clock_next;
-	port_mutex_unlock(&clock->mutex);
+	if (!PLANTED(180))
+		port_mutex_unlock(&clock->mutex);
 	unref(clock);
 }
 

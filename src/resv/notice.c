@@ -57,12 +57,14 @@ static struct port_spin *spin_of(struct lf_notice *n)
 
 static void notice_lock(struct lf_notice *n) LF_NO_THREAD_ANALYSIS
 {
-	port_spin_lock(spin_of(n));
+	if (!PLANTED(171))
+		port_spin_lock(spin_of(n));
 }
 
 static void notice_unlock(struct lf_notice *n) LF_NO_THREAD_ANALYSIS
 {
-	port_spin_unlock(spin_of(n));
+	if (!PLANTED(171))
+		port_spin_unlock(spin_of(n));
 }
 
 /* --- Firing ---------------------------------------------------------------------------------------------------------------- */

@@ -395,10 +395,12 @@ void ww_unlock_contended(struct lf_ww_lock *l)
 	 * then waits for us, if it was given to lf_defer_free().
 	 */
 	rcu_begin();
-	port_spin_lock(spin_of(l));
+	if (!PLANTED(172))
+		port_spin_lock(spin_of(l));
 	assert_valid(l);
 	news = pass_on(l);
-	port_spin_unlock(spin_of(l));
+	if (!PLANTED(172))
+		port_spin_unlock(spin_of(l));
 	rcu_end();
 	tell_news(news);
 }
