@@ -6,8 +6,8 @@
  * -Dplant=N: bug N alone is built in, as constant.
  * -Dplant_env=true: all are, and the environment variable LF_PLANT says which one shows itself in this run. One build serves a whole table.
  *
- * A compiler takes an order that is no constant for seq_cst, and ThreadSanitizer does not even look at such an access. So in the third kind
- * of build the orders are told apart before the access, each with an access of its own.
+ * A compiler takes an order that is no constant for seq_cst. So in the third kind of build the orders are told apart before the access, each
+ * with an access of its own.
  */
 #ifndef LF_BASE_PLANT_H
 #define LF_BASE_PLANT_H
