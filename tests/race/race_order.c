@@ -4,8 +4,8 @@
  * was done, by what the object says, and reads it. Between the two there is nothing but the order that the library promises, so under
  * ThreadSanitizer an order that is lost is a data race.
  *
- * The other race tests count with atomics, lock and allocate on both sides, and much of what they do is ordered by that. Here one hint at
- * most passes from thread to thread, relaxed: it says when to begin, and orders nothing.
+ * The other race tests count with atomics, lock and allocate on both sides, and much of what they do is ordered by that. Here only hints
+ * pass from thread to thread, relaxed: they say when to begin, and order nothing.
  *
  * Oracle: who finds that the other was there reads what it wrote in this round. Healthy output has as many rounds that met (the second
  * came while the first was in the middle of it) as were played, where a scenario can tell.
@@ -34,6 +34,7 @@ static struct {
 	long round;
 	long plain; /* what the second reads, and the first writes */
 	atomic_long hint; /* the round in which the first is in the middle of it; relaxed */
+	atomic_long in_section; /* the round in which the second is inside its read section, where that must come first; relaxed */
 	/* what the scenarios work on */
 	struct lf_provider *provider;
 	struct lf_timeline *timeline;
@@ -68,6 +69,7 @@ static void play(const struct scenario *scenario, long rounds, const char *name)
 	shared.random = test_seed();
 	shared.met = 0;
 	atomic_store(&shared.hint, 0);
+	atomic_store(&shared.in_section, 0);
 	gate_init(&shared.gate, 2);
 	test_watchdog(100, name);
 	thread = thread_start(first_thread, NULL, 0);
@@ -369,6 +371,8 @@ static void prepare_last_put(void)
 /* Until the fence is freed, which the next round's start would order behind the look. */
 static void put_last(void)
 {
+	while (atomic_load_explicit(&shared.in_section, memory_order_relaxed) != shared.round)
+		sched_yield();
 	lf_fence_put(shared.fence);
 	must(lf_reclaim_barrier() == 0);
 }
@@ -379,6 +383,7 @@ static void look_with_reference(void)
 	struct lf_fence *f;
 
 	lf_read_lock();
+	atomic_store_explicit(&shared.in_section, shared.round, memory_order_relaxed);
 	wait_for_hint();
 	f = lf_fence_tryget(shared.fence);
 	lf_read_unlock();
