@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include "layout.h"
 #include "util.h"
@@ -32,14 +33,14 @@ static void mistake(struct parser *p, size_t line, const char *format, ...)
 	char message[256];
 	va_list args;
 
-	if (p->mistakes++ >= MAX_COMPLAINTS)
+	if (p->mistakes++ == MAX_COMPLAINTS)
+		complain("%s: more mistakes are not shown", p->layout->path);
+	if (p->mistakes > MAX_COMPLAINTS)
 		return;
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
 	complain("%s:%zu: %s", p->layout->path, line, message);
-	if (p->mistakes == MAX_COMPLAINTS)
-		complain("%s: more mistakes are not shown", p->layout->path);
 }
 
 /* --- Lines -------------------------------------------------------------------------------------------------------------- */
@@ -99,10 +100,20 @@ static void parse_buffer(struct parser *p, const char *text)
 	l->lines[l->count++] = line;
 }
 
-static void parse_line(struct parser *p, char *text)
+/* Cuts off what ends a line. @return false when a NUL stands in it, behind which nobody would look. */
+static bool cut_line(char *text, size_t length)
 {
-	text[strcspn(text, "\r\n")] = '\0';
-	if (p->line == 1) {
+	length -= length && text[length - 1] == '\n';
+	length -= length && text[length - 1] == '\r';
+	text[length] = '\0';
+	return strlen(text) == length;
+}
+
+static void parse_line(struct parser *p, char *text, size_t length)
+{
+	if (!cut_line(text, length)) {
+		mistake(p, p->line, "expected text, not a NUL byte");
+	} else if (p->line == 1) {
 		if (strcmp(text, "iova,size") && strcmp(text, "iova,size,name"))
 			mistake(p, 1, "expected the header iova,size or iova,size,name, not '%.60s'", text);
 	} else if (*text) {
@@ -152,12 +163,13 @@ static bool read_lines(struct parser *p, FILE *file)
 {
 	char *text = NULL;
 	size_t capacity = 0;
+	ssize_t length;
 	bool failed;
 
 	errno = 0;
-	while (getline(&text, &capacity, file) >= 0) {
+	while ((length = getline(&text, &capacity, file)) >= 0) {
 		p->line++;
-		parse_line(p, text);
+		parse_line(p, text, (size_t)length);
 	}
 	failed = ferror(file);
 	if (failed)

@@ -315,6 +315,14 @@ static void add_event(struct trace *t, const struct trace_event *e)
 	t->per_kind[e->kind]++;
 }
 
+/* Cuts off what ends a line. @return false when a NUL stands in it, behind which nobody would look. */
+static bool cut_line(char *line, size_t length)
+{
+	length -= length && line[length - 1] == '\n';
+	line[length] = '\0';
+	return strlen(line) == length;
+}
+
 /* @return what was expected, or NULL. */
 static const char *parse_line(struct trace *t, const char *line, uint32_t number)
 {
@@ -356,11 +364,13 @@ static bool read_lines(struct trace *t, FILE *file, bool strict)
 	uint32_t number = 0;
 
 	while ((length = getline(&line, &size, file)) >= 0) {
-		const char *expected;
+		const char *expected = NULL;
 
 		number++;
-		line[length - (line[length - 1] == '\n')] = '\0';
-		expected = is_header(line) ? NULL : parse_line(t, line, number);
+		if (!cut_line(line, (size_t)length))
+			expected = "text, not a NUL byte";
+		else if (!is_header(line))
+			expected = parse_line(t, line, number);
 		if (expected)
 			complain_about_line(t, number, expected);
 		if (expected && strict)

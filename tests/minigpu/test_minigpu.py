@@ -594,6 +594,13 @@ class Replay(Base):
             self.assertIn(f"{trace}:{number}: {message}", err)
         self.assertIn(f"{len(bad)} malformed lines", out)
 
+    def test_line_with_a_nul_byte_is_malformed(self):
+        trace = self.trace(cs(1, 1), "game-1 [001] 1.000000: drm_sched_job_done: fence=1:1\0", "\0")
+        out, err = self.replay(trace)
+        for number in (2, 3):
+            self.assertIn(f"{trace}:{number}: expected text, not a NUL byte", err)
+        self.assertIn("2 malformed lines", out)
+
     def test_strict_stops_at_the_first_malformed_line(self):
         trace = self.trace(cs(1, 1), "what is this", "and this")
         out, err = self.replay("--strict", trace, status=1)
@@ -700,6 +707,12 @@ class Layout(Base):
         self.assertEqual(result.returncode, 0, result.stderr.decode())
         self.assertIn(b"2 buffers, 8192 bytes", result.stdout)
 
+    def test_name_goes_to_the_end_of_its_line(self):
+        path = self.file("returned.csv", b"iova,size,name\n0x1000,4096,a\rb,c\r\n")
+        result = run("layout", path)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assertIn(b"a\rb,c", result.stdout)
+
     def test_mistakes_are_named_with_their_line(self):
         header = "iova,size,name"
         for lines, message in (
@@ -717,6 +730,7 @@ class Layout(Base):
                 ((header, "0x1000,4096,", "0x2000,100,"), "3: expected a size that is a multiple of 4096 and not 0, not 100"),
                 ((header, "0x1000,0,"), "2: expected a size that is a multiple of 4096 and not 0, not 0"),
                 ((header, "0xfffffffffffff000,8192,"), "2: expected a range within 64 bits"),
+                ((header, "0x1000,4096,a", "0x2000,4096,b\0c"), "3: expected text, not a NUL byte"),
                 ((header, "0x1000,8192,", "0x9000,4096,", "0x2000,4096,"),
                  "4: expected a range of its own, not one with 0x2000, which belongs to line 2"),
                 ((header, "0x2000,4096,", "0x1000,65536,", "0x8000,4096,"),
