@@ -5,7 +5,8 @@
  *     fuzz_vm [--seed S] [--ops N]          programs of S, one after the other, until they have done N operations
  *     fuzz_vm --seed S --ops 10000000       what a release is run with (17 s)
  *     fuzz_vm [--seed S] --program K        the Kth of them alone, in this process (for a debugger)
- *     fuzz_vm FILE...                       programs in files, such as libFuzzer's; - is standard input
+ *     fuzz_vm FILE...                       programs in files, such as libFuzzer's; - is standard input, of a directory all files
+ *     ... --seeds DIRECTORY                 texts are made out of those in its files
  *     ... --save FILE                       where a shrunk program that fails is written
  *
  * Programs run in a child process. When it fails, or ends in any way but a good one, the parent knows from the memory that they share which
@@ -14,9 +15,11 @@
  */
 #include "fuzz.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -25,15 +28,16 @@ enum { SHRINK_SECONDS = 60, TRY_SECONDS = 20 };
 /* A program's bytes. */
 struct program {
 	size_t size;
-	uint8_t bytes[FUZZ_HEAD + FUZZ_MAX_OPS * FUZZ_OP];
+	uint8_t bytes[FUZZ_MAX_SIZE];
 };
 
 static struct {
 	uint64_t seed, ops;
 	const char *save;
+	struct fuzz_seeds seeds;
 	struct program now, smaller;
 	bool quiet;
-} options = { .ops = 300000 };
+} options;
 
 struct fuzz_progress *fuzz_progress;
 
@@ -46,18 +50,26 @@ static double seconds(void)
 
 /* --- Programs -------------------------------------------------------------------------------------------------------------- */
 
-/* Most are short; some are long, so that versions pile up. */
+/* Most are short; some are long, so that much piles up. */
+static void make_ops(uint64_t *random, struct program *p)
+{
+	size_t ops = 100 + random_next(random) % (random_next(random) % 4 == 0 ? FUZZ_MAX_OPS - 100 : 1900);
+	p->size = FUZZ_HEAD + ops * FUZZ_OP;
+	for (size_t i = 0; i < p->size; i += 8) {
+		uint64_t word = random_next(random);
+		memcpy(&p->bytes[i], &word, 8);
+	}
+}
+
 static void make_program(uint64_t number, struct program *p)
 {
 	uint64_t random = (options.seed * UINT64_C(0xd1342543de82ef95) + number * UINT64_C(0x9e3779b97f4a7c16)) | 1;
 	for (int i = 0; i < 4; i++)
 		random_next(&random);
-	size_t ops = 100 + random_next(&random) % (random_next(&random) % 4 == 0 ? FUZZ_MAX_OPS - 100 : 1900);
-	p->size = FUZZ_HEAD + ops * FUZZ_OP;
-	for (size_t i = 0; i < p->size; i += 8) {
-		uint64_t word = random_next(&random);
-		memcpy(&p->bytes[i], &word, 8);
-	}
+	if (fuzz_target.text)
+		p->size = fuzz_target.make(&random, &options.seeds, p->bytes, sizeof(p->bytes));
+	else
+		make_ops(&random, p);
 }
 
 static void read_program(const char *name, struct program *p)
@@ -70,6 +82,55 @@ static void read_program(const char *name, struct program *p)
 	p->size = fread(p->bytes, 1, sizeof(p->bytes), file);
 	if (file != stdin)
 		fclose(file);
+}
+
+/* The names of the files of a directory, in order; NULL behind the last. */
+static char **files_of(const char *directory)
+{
+	struct dirent **entries = NULL;
+	int count = scandir(directory, &entries, NULL, alphasort);
+	size_t files = 0;
+	if (count < 0) {
+		perror(directory);
+		exit(2);
+	}
+	char **names = calloc((size_t)count + 1, sizeof(char *));
+	must(names != NULL);
+	for (int i = 0; i < count; i++) {
+		if (entries[i]->d_name[0] != '.')
+			must(asprintf(&names[files++], "%s/%s", directory, entries[i]->d_name) > 0);
+		free(entries[i]);
+	}
+	free(entries);
+	return names;
+}
+
+static void free_names(char **names)
+{
+	for (char **name = names; *name != NULL; name++)
+		free(*name);
+	free(names);
+}
+
+static void add_seed(const char *name)
+{
+	struct fuzz_seeds *seeds = &options.seeds;
+	seeds->seed = realloc(seeds->seed, (seeds->count + 1) * sizeof(*seeds->seed));
+	must(seeds->seed != NULL);
+	struct fuzz_seed *seed = &seeds->seed[seeds->count++];
+	read_program(name, &options.now);
+	seed->size = options.now.size;
+	seed->bytes = malloc(seed->size + 1);
+	must(seed->bytes != NULL);
+	memcpy(seed->bytes, options.now.bytes, seed->size);
+}
+
+static void read_seeds(const char *directory)
+{
+	char **names = files_of(directory);
+	for (char **name = names; *name != NULL; name++)
+		add_seed(*name);
+	free_names(names);
 }
 
 static void save_program(const struct program *p)
@@ -91,7 +152,7 @@ static void tell(void)
 {
 	fuzz_progress->failed = true;
 	if (!options.quiet)
-		fuzz_dump(stderr);
+		fuzz_target.dump(stderr);
 }
 
 /* Not what a handler may do in general: the process is about to end, and nobody else knows what it did. */
@@ -112,12 +173,24 @@ static void enter(void)
 	}
 	if (__sanitizer_set_death_callback)
 		__sanitizer_set_death_callback(tell);
-	fuzz_start();
+	fuzz_target.start();
+}
+
+static void run(const struct program *p)
+{
+	fuzz_target.run(p->bytes, p->size);
+	fuzz_progress->ops += fuzz_target.text;
+}
+
+static void settle(void)
+{
+	if (fuzz_target.settle)
+		fuzz_target.settle();
 }
 
 static void leave(void)
 {
-	fuzz_settle();
+	settle();
 	must(lf_fini() == 0);
 }
 
@@ -125,7 +198,7 @@ static void leave(void)
 static void run_alone(const struct program *p)
 {
 	enter();
-	LLVMFuzzerTestOneInput(p->bytes, p->size);
+	run(p);
 	leave();
 }
 
@@ -135,7 +208,9 @@ static void run_all(void)
 	for (uint64_t number = 0; fuzz_progress->ops < options.ops; number++) {
 		fuzz_progress->program = number;
 		make_program(number, &options.now);
-		LLVMFuzzerTestOneInput(options.now.bytes, options.now.size);
+		run(&options.now);
+		if (number % FUZZ_BATCH == FUZZ_BATCH - 1)
+			settle();
 	}
 	leave();
 }
@@ -167,11 +242,27 @@ static bool in_child(const struct program *alone)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !fuzz_progress->failed;
 }
 
-/* Cuts @count operations out from the @first on; keeps that if it still fails. */
+/* What may not be cut out, and the pieces that the rest may be cut into. */
+static size_t head_size(void)
+{
+	return fuzz_target.text ? 0 : FUZZ_HEAD;
+}
+
+static size_t piece_size(void)
+{
+	return fuzz_target.text ? 1 : FUZZ_OP;
+}
+
+static size_t pieces(const struct program *p)
+{
+	return p->size <= head_size() ? 0 : (p->size - head_size()) / piece_size();
+}
+
+/* Cuts @count pieces out from the @first on; keeps that if it still fails. */
 static bool cut_out(struct program *p, size_t first, size_t count)
 {
 	struct program *smaller = &options.smaller;
-	size_t at = FUZZ_HEAD + first * FUZZ_OP, end = at + count * FUZZ_OP;
+	size_t at = head_size() + first * piece_size(), end = at + count * piece_size();
 	if (end > p->size)
 		end = p->size;
 	memcpy(smaller->bytes, p->bytes, at);
@@ -190,10 +281,10 @@ static void shrink(struct program *p)
 	options.quiet = true;
 	/* what comes behind the step that failed was never run */
 	size_t steps = (size_t)fuzz_progress->steps;
-	if (FUZZ_HEAD + (steps + 1) * FUZZ_OP < p->size)
-		cut_out(p, steps + 1, (p->size - FUZZ_HEAD) / FUZZ_OP);
-	for (size_t count = (p->size - FUZZ_HEAD) / FUZZ_OP / 2; count != 0; count /= 2) {
-		for (size_t first = 0; FUZZ_HEAD + first * FUZZ_OP < p->size && seconds() < end;) {
+	if (!fuzz_target.text && steps + 1 < pieces(p))
+		cut_out(p, steps + 1, pieces(p));
+	for (size_t count = pieces(p) / 2; count != 0; count /= 2) {
+		for (size_t first = 0; first < pieces(p) && seconds() < end;) {
 			if (!cut_out(p, first, count))
 				first += count;
 		}
@@ -205,7 +296,7 @@ static void shrink_and_show(struct program *p)
 {
 	fprintf(stderr, "\nshrinking (at most %d s) ...\n", SHRINK_SECONDS);
 	shrink(p);
-	fprintf(stderr, "%zu operations are left:\n\n", (p->size - FUZZ_HEAD) / FUZZ_OP);
+	fprintf(stderr, "%zu %s are left:\n\n", pieces(p), fuzz_target.text ? "bytes" : "operations");
 	if (in_child(p))
 		fprintf(stderr, "which do not fail every time\n");
 	save_program(p);
@@ -237,9 +328,9 @@ static void show_counts(const char *const *names, const uint64_t *counts)
 {
 	char line[400];
 	size_t used = 0;
-	for (int i = 0; names[i] != NULL; i++) {
-		used += (size_t)snprintf(line + used, sizeof(line) - used, "%s%s %llu", used ? ", " : "", names[i],
-			(unsigned long long)counts[i]);
+	for (int i = 0; names != NULL && names[i] != NULL; i++) {
+		used += (size_t)snprintf(
+			line + used, sizeof(line) - used, "%s%s %llu", used ? ", " : "", names[i], (unsigned long long)counts[i]);
 		if (used > 110 || names[i + 1] == NULL) {
 			test_note("%s", line);
 			used = 0;
@@ -250,10 +341,11 @@ static void show_counts(const char *const *names, const uint64_t *counts)
 static void show_run(double took)
 {
 	const struct fuzz_progress *p = fuzz_progress;
-	show_counts(fuzz_kinds, p->count);
-	show_counts(fuzz_hits, p->hit);
-	test_note("%llu operations in %llu programs, %llu whole versions compared: %.1f s, %.0f operations/s", (unsigned long long)p->ops,
-		(unsigned long long)p->program + 1, (unsigned long long)p->checks, took, (double)p->ops / took);
+	show_counts(fuzz_target.kinds, p->count);
+	show_counts(fuzz_target.hits, p->hit);
+	test_note("%llu %s in %llu programs, %llu %s: %.1f s, %.0f %s/s", (unsigned long long)p->ops,
+		fuzz_target.text ? "texts" : "operations", (unsigned long long)p->program + 1, (unsigned long long)p->checks,
+		fuzz_target.checks, took, (double)p->ops / took, fuzz_target.text ? "texts" : "operations");
 }
 
 static int fuzz_seed(void)
@@ -272,8 +364,28 @@ static int fuzz_file(const char *name)
 	read_program(name, &options.now);
 	if (in_child(&options.now))
 		return EXIT_SUCCESS;
+	fprintf(stderr, "\nfuzz: %s fails\n", name);
 	shrink_and_show(&options.now);
 	return EXIT_FAILURE;
+}
+
+/* Each file alone; a directory without any is a mistake. */
+static int fuzz_directory(const char *directory)
+{
+	int status = EXIT_SUCCESS;
+	size_t count = 0;
+	char **names = files_of(directory);
+	for (; names[count] != NULL; count++)
+		status |= fuzz_file(names[count]);
+	free_names(names);
+	test_note("%zu programs of %s, %llu %s", count, directory, (unsigned long long)fuzz_progress->checks, fuzz_target.checks);
+	return count == 0 ? EXIT_FAILURE : status;
+}
+
+static int fuzz_path(const char *name)
+{
+	struct stat about;
+	return stat(name, &about) == 0 && S_ISDIR(about.st_mode) ? fuzz_directory(name) : fuzz_file(name);
 }
 
 /* --- Command line ---------------------------------------------------------------------------------------------------------- */
@@ -284,19 +396,24 @@ static void share_progress(void)
 	must(fuzz_progress != MAP_FAILED);
 }
 
-static uint64_t number_of(int argc, char **argv, int i)
+static const char *argument_of(int argc, char **argv, int i)
 {
 	if (i + 1 >= argc) {
-		fprintf(stderr, "%s needs a number\n", argv[i]);
+		fprintf(stderr, "%s needs an argument\n", argv[i]);
 		exit(2);
 	}
-	return strtoull(argv[i + 1], NULL, 0);
+	return argv[i + 1];
+}
+
+static uint64_t number_of(int argc, char **argv, int i)
+{
+	return strtoull(argument_of(argc, argv, i), NULL, 0);
 }
 
 /* A tenth under a sanitizer; LF_STRESS as everywhere. */
 static uint64_t default_ops(void)
 {
-	return (uint64_t)test_rounds(test_is_sanitized() ? 30000 : 300000);
+	return (uint64_t)test_rounds(test_is_sanitized() ? fuzz_target.ops / 10 : fuzz_target.ops);
 }
 
 int main(int argc, char **argv)
@@ -315,11 +432,13 @@ int main(int argc, char **argv)
 		} else if (strcmp(argv[i], "--program") == 0) {
 			number = number_of(argc, argv, i++);
 			alone = true;
-		} else if (strcmp(argv[i], "--save") == 0 && i + 1 < argc) {
-			options.save = argv[++i];
+		} else if (strcmp(argv[i], "--save") == 0) {
+			options.save = argument_of(argc, argv, i++);
+		} else if (strcmp(argv[i], "--seeds") == 0) {
+			read_seeds(argument_of(argc, argv, i++));
 		} else {
 			files++;
-			status |= fuzz_file(argv[i]);
+			status |= fuzz_path(argv[i]);
 		}
 	}
 	if (files != 0)

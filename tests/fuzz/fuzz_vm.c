@@ -61,7 +61,7 @@ enum kind {
 	KINDS
 };
 
-const char *const fuzz_kinds[] = { "map", "map_again", "unmap", "split", "prefetch", "reap", "walk_ops", "commit", "abort", "look", "walk",
+static const char *const kinds[] = { "map", "map_again", "unmap", "split", "prefetch", "reap", "walk_ops", "commit", "abort", "look", "walk",
 	"hold", "let_go", "compare", "keep", "unkeep", "obtain", "put_pair", "find", "close", "mappings", "stats", "misuse", "signal",
 	"ban", NULL };
 
@@ -84,7 +84,7 @@ enum hit {
 	BANNED,
 };
 
-const char *const fuzz_hits[] = { "without memory", "split hook failed", "too many mappings", "of a closed buffer", "mapped already",
+static const char *const hits[] = { "without memory", "split hook failed", "too many mappings", "of a closed buffer", "mapped already",
 	"pieces", "operations unmap", "remap", "map", "prefetch", "kept", "closed with a transaction open", "binds applied at once",
 	"later", "bans", NULL };
 
@@ -1481,24 +1481,15 @@ static bool room_for_more(void)
 static void run_program(const uint8_t *data, size_t size)
 {
 	fuzz_progress->steps = 0;
+	if (size < FUZZ_HEAD)
+		return;
 	start_program(data);
 	for (size_t at = FUZZ_HEAD; at + FUZZ_OP <= size && room_for_more(); at += FUZZ_OP)
 		step(data + at);
 	end_program();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	static unsigned programs;
-	if (size < FUZZ_HEAD)
-		return 0;
-	run_program(data, size);
-	if (++programs % FUZZ_BATCH == 0)
-		fuzz_settle();
-	return 0;
-}
-
-void fuzz_start(void)
+static void start(void)
 {
 	static const uint8_t nothing[FUZZ_HEAD];
 	struct lf_deferred *node;
@@ -1513,7 +1504,7 @@ void fuzz_start(void)
 	live_at_start = alloc_live();
 }
 
-void fuzz_settle(void)
+static void settle(void)
 {
 	must(lf_reclaim_barrier() == 0);
 	must(atomic_load(&lives.mappings_released) == lives.mappings);
@@ -1527,14 +1518,14 @@ static void dump_op(FILE *file, uint64_t number)
 {
 	const struct logged *l = &w.log[number % LOG];
 	bool now = number == fuzz_progress->steps;
-	fprintf(file, "%6llu  %-9s pages %u to %u, buffer %u, offset %u, flags %u", (unsigned long long)number, fuzz_kinds[l->op.kind],
+	fprintf(file, "%6llu  %-9s pages %u to %u, buffer %u, offset %u, flags %u", (unsigned long long)number, kinds[l->op.kind],
 		now ? w.first : l->first, now ? w.last : l->last, l->op.bo, l->op.offset, l->op.flags);
 	if (l->op.fail < 32)
 		fprintf(file, ", failure %u", l->op.fail);
 	fprintf(file, "%s%s\n", now ? "  <-- here" : l->result != 0 ? ": " : "", now || l->result == 0 ? "" : strerror(-l->result));
 }
 
-void fuzz_dump(FILE *file)
+static void dump(FILE *file)
 {
 	uint64_t last = fuzz_progress->steps, first = last < LOG ? 0 : last - LOG + 1;
 	const struct model *model = &w.model;
@@ -1551,3 +1542,14 @@ void fuzz_dump(FILE *file)
 		w.bind_count);
 	fflush(file);
 }
+
+const struct fuzz_target fuzz_target = {
+	.ops = 300000,
+	.kinds = kinds,
+	.hits = hits,
+	.checks = "whole versions compared",
+	.start = start,
+	.run = run_program,
+	.settle = settle,
+	.dump = dump,
+};
