@@ -7,11 +7,11 @@
  */
 #include "fuzz.h"
 
+#include <signal.h>
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Of sanitizers: called before the process ends because of what they, or libFuzzer, found. */
-void __sanitizer_set_death_callback(void (*callback)(void));
 const char *__asan_default_options(void);
 
 static struct fuzz_progress progress;
@@ -55,6 +55,24 @@ static void tell(void)
 	fprintf(stderr, "one of the last %u programs left something behind; all of them are in %sbatch-*\n", batch.count, batch.prefix);
 }
 
+static struct sigaction libfuzzers;
+
+/* What must() ends with: ours first, then libFuzzer's, which keeps the program. */
+static void on_abort(int number, siginfo_t *info, void *context)
+{
+	tell();
+	libfuzzers.sa_sigaction(number, info, context);
+}
+
+/* When the first program runs libFuzzer has its handlers in place; it would leave out those that it finds taken. */
+static void catch_abort(void)
+{
+	struct sigaction ours = { .sa_sigaction = on_abort, .sa_flags = SA_SIGINFO };
+	must(sigaction(SIGABRT, NULL, &libfuzzers) == 0);
+	must((libfuzzers.sa_flags & SA_SIGINFO) && libfuzzers.sa_sigaction != NULL);
+	must(sigaction(SIGABRT, &ours, NULL) == 0);
+}
+
 static void remember(const uint8_t *data, size_t size)
 {
 	unsigned i = batch.count++;
@@ -75,6 +93,8 @@ static void settle(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	if (libfuzzers.sa_sigaction == NULL)
+		catch_abort();
 	fuzz_target.run(data, size);
 	if (fuzz_target.settle == NULL)
 		return 0;
@@ -91,7 +111,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		if (strncmp((*argv)[i], option, strlen(option)) == 0)
 			batch.prefix = (*argv)[i] + strlen(option);
 	}
-	__sanitizer_set_death_callback(tell);
 	fuzz_target.start();
 	return 0;
 }
