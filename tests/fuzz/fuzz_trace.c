@@ -333,7 +333,7 @@ static void read_printed(const struct trace *t, bool ftrace)
 
 /* --- A trace that is known before -------------------------------------------------------------------------------------------- */
 
-static char *const strings[] = { "", "gfx", "comp_1.0.0", "sdma0", "a ring", "amdgpu", "0000:04:00.0", "x" };
+static char *const strings[] = { "", "gfx", "comp_1.0.0", "sdma0", "a ring", "amdgpu", "0000:04:00.0", "x", "gf", "sdma" };
 
 static uint64_t some_number(uint64_t *random)
 {
