@@ -66,7 +66,7 @@ struct lf_bo {
 	struct lf_deferred deferred; /**< not yours */
 	void *resource; /**< not yours */
 	void (*release)(struct lf_bo *bo); /**< not yours */
-};
+} LF_ALIGNED(8);
 
 /** What a buffer is made from. */
 struct lf_bo_desc {

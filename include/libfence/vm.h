@@ -56,7 +56,7 @@ struct lf_mapping {
 	struct lf_mapping *prev; /**< not yours */
 	struct lf_mapping *next; /**< not yours */
 	struct lf_mapping *of; /**< not yours */
-};
+} LF_ALIGNED(8);
 
 /** The driver's code. Each may be NULL. None is called with a lock of the library held. */
 struct lf_vm_ops {

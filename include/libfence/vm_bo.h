@@ -27,7 +27,7 @@ struct lf_vm_bo {
 	struct lf_bo_link evicted; /**< not yours */
 	struct lf_vm_bo *next_closed; /**< not yours */
 	struct lf_deferred deferred; /**< not yours */
-};
+} LF_ALIGNED(8);
 
 /**
  * Finds the pair, or makes it. Threads that do so at once get the same one.

@@ -106,6 +106,8 @@ int bo_check_holder(const struct lf_bo *bo, const char *function)
 	return 0;
 }
 
+_Static_assert(_Alignof(struct lf_bo) >= 8, "wherever it is embedded, it is at a multiple of 8");
+
 static int check_desc(const struct lf_bo *bo, const struct lf_bo_desc *desc)
 {
 	if (unlikely(!bo || !desc))

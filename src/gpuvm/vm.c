@@ -54,6 +54,8 @@ static const struct track_kind vm_track_kind = { "vm", describe_tracked };
 
 /* --- Making ---------------------------------------------------------------------------------------------------------------- */
 
+_Static_assert(_Alignof(struct lf_mapping) >= 8 && _Alignof(struct lf_vm_bo) >= 8, "wherever they are embedded, it is at a multiple of 8");
+
 /* Whether a struct of the driver's has room for ours. */
 static bool is_embedding(size_t size, size_t offset, size_t ours)
 {
