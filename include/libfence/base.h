@@ -61,10 +61,10 @@ typedef struct {
 	uint32_t value; /**< not yours */
 } lf_atomic_u32;
 
-/** A 64-bit word that only the library reads and writes, atomically. */
+/** A 64-bit word that only the library reads and writes, atomically: aligned for that also where other 64-bit words are not (i386). */
 typedef struct {
 	uint64_t value; /**< not yours */
-} lf_atomic_u64;
+} LF_ALIGNED(8) lf_atomic_u64;
 
 /** A pointer-sized word that only the library reads and writes, atomically. */
 typedef struct {

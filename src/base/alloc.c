@@ -37,6 +37,16 @@ void *mem_zalloc(size_t size)
 	return ptr;
 }
 
+void *mem_alloc_array(size_t head, size_t count, size_t size)
+{
+	size_t bytes;
+
+	/* On a 32-bit machine a count that memory allows can make a size that it does not. */
+	if (__builtin_mul_overflow(count, size, &bytes) || __builtin_add_overflow(bytes, head, &bytes))
+		return NULL;
+	return mem_alloc(bytes);
+}
+
 void mem_free(void *ptr)
 {
 	if (!ptr)

@@ -11,6 +11,9 @@ void *mem_alloc(size_t size);
 /* Like mem_alloc(), but zeroed. */
 void *mem_zalloc(size_t size);
 
+/* Like mem_alloc(), for @count times @size bytes behind a head of @head; NULL when that is more than there can be. */
+void *mem_alloc_array(size_t head, size_t count, size_t size);
+
 /* Takes NULL. */
 void mem_free(void *ptr);
 

@@ -38,7 +38,7 @@ static struct entry *entry_of(const void *word)
 
 void park_wait_real(const lf_atomic_u32 *word, uint32_t expected, int64_t until)
 {
-	struct timespec ts = { (time_t)(until / PORT_NSEC_PER_SEC), (long)(until % PORT_NSEC_PER_SEC) };
+	struct timespec ts = port_timespec(until);
 	struct entry *e = entry_of(word);
 	int before;
 

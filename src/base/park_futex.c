@@ -6,16 +6,38 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-/* SYS_futex takes the kernel's own timespec: with 64-bit time_t on a 32-bit machine that is another one. */
-_Static_assert(sizeof(time_t) == sizeof(long), "configure with -Dpark=condvar on a 32-bit machine with 64-bit time");
+/*
+ * WAIT_BITSET takes an absolute CLOCK_MONOTONIC time, where WAIT would take a relative one. The kernel does not know which time_t a program
+ * was built with: SYS_futex takes seconds of a long, and on 32-bit machines SYS_futex_time64 those of 64 bits.
+ */
+static void sleep_until(const lf_atomic_u32 *word, uint32_t expected, const struct timespec *until)
+{
+	enum { OPERATION = FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG };
+
+	struct {
+		long sec, nsec;
+	} until_long = { 0 };
+
+#ifdef SYS_futex_time64
+	if (sizeof(time_t) > sizeof(long)) {
+		if (syscall(SYS_futex_time64, &word->value, OPERATION, expected, until, NULL, FUTEX_BITSET_MATCH_ANY) == 0 || errno != ENOSYS)
+			return; /* ENOSYS: a kernel before 5.1 */
+	}
+#else
+	_Static_assert(sizeof(time_t) == sizeof(long), "the build should have chosen -Dpark=condvar");
+#endif
+	if (until) {
+		until_long.sec = until->tv_sec > LONG_MAX ? LONG_MAX : (long)until->tv_sec; /* see port_timespec() */
+		until_long.nsec = until->tv_nsec;
+	}
+	syscall(SYS_futex, &word->value, OPERATION, expected, until ? &until_long : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
+}
 
 void park_wait_real(const lf_atomic_u32 *word, uint32_t expected, int64_t until)
 {
-	struct timespec ts = { (time_t)(until / PORT_NSEC_PER_SEC), (long)(until % PORT_NSEC_PER_SEC) };
+	struct timespec ts = port_timespec(until);
 
-	/* WAIT_BITSET takes an absolute CLOCK_MONOTONIC time, where WAIT would take a relative one. */
-	syscall(SYS_futex, &word->value, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, until == LF_DEADLINE_NEVER ? NULL : &ts, NULL,
-		FUTEX_BITSET_MATCH_ANY);
+	sleep_until(word, expected, until == LF_DEADLINE_NEVER ? NULL : &ts);
 }
 
 bool park_wait(const lf_atomic_u32 *word, uint32_t expected, int64_t deadline)

@@ -113,6 +113,9 @@ static inline void port_point(void)
 		return PLANT_RMW(__atomic_fetch_sub, &a->value, v, order);									\
 	}
 
+/* A word of 8 bytes that is not aligned to 8 may lie in two cache lines, where plain loads and stores of it are not atomic. */
+_Static_assert(_Alignof(lf_atomic_u64) == 8, "64-bit atomics are aligned");
+
 PORT_DEFINE_ATOMIC(u32, lf_atomic_u32, uint32_t)
 PORT_DEFINE_ATOMIC(u64, lf_atomic_u64, uint64_t)
 PORT_DEFINE_ATOMIC(ptr, lf_atomic_ptr, uintptr_t)
@@ -180,6 +183,21 @@ static inline int64_t port_clock(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * PORT_NSEC_PER_SEC + ts.tv_nsec;
+}
+
+/*
+ * The other way round. Where seconds have 32 bits, a time beyond them (68 years of uptime) becomes the last one that they can say: who sleeps
+ * until then wakes early, and looks at the clock. Times before 0 are 0, which the kernel would refuse to wait for.
+ */
+static inline struct timespec port_timespec(int64_t time)
+{
+	const int64_t last = sizeof(time_t) == sizeof(int64_t) ? INT64_MAX : INT32_MAX * PORT_NSEC_PER_SEC;
+
+	if (time > last)
+		time = last;
+	else if (time < 0)
+		time = 0;
+	return (struct timespec){ .tv_sec = (time_t)(time / PORT_NSEC_PER_SEC), .tv_nsec = (long)(time % PORT_NSEC_PER_SEC) };
 }
 
 /* --- Threads ------------------------------------------------------------------------------------------------------------- */

@@ -44,10 +44,8 @@ int lf_array_prepare(size_t count, struct lf_array_room **ret_room)
 		return misuse(-EINVAL, "lf_array_prepare: nowhere to put the room");
 	if (count > UINT32_MAX)
 		return misuse(-EINVAL, "lf_array_prepare: %zu members are too many", count);
-	if (count > (SIZE_MAX - sizeof(*room)) / sizeof(struct member))
-		return -ENOMEM;
 	reclaim_throttle();
-	room = mem_alloc(sizeof(*room) + count * sizeof(struct member));
+	room = mem_alloc_array(sizeof(*room), count, sizeof(struct member));
 	if (!room)
 		return -ENOMEM;
 	room->c.count = (uint32_t)count;

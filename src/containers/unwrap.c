@@ -37,7 +37,7 @@ static bool list_make_room(struct list *list, size_t n)
 		return true;
 	while (room - list->count < n)
 		room *= 2;
-	larger = mem_alloc(room * sizeof(*larger));
+	larger = mem_alloc_array(0, room, sizeof(*larger));
 	if (!larger)
 		return false;
 	if (list->count)
@@ -107,9 +107,10 @@ static bool set_make_room(struct set *set, size_t n)
 		return true;
 	while (larger.room < n * 2)
 		larger.room *= 2;
-	larger.entries = mem_zalloc(larger.room * sizeof(*larger.entries));
+	larger.entries = mem_alloc_array(0, larger.room, sizeof(*larger.entries));
 	if (!larger.entries)
 		return false;
+	memset(larger.entries, 0, larger.room * sizeof(*larger.entries));
 	for (size_t i = 0; i < set->room; i++) {
 		if (set->entries[i].key)
 			*set_place(&larger, set->entries[i].key) = set->entries[i];

@@ -664,7 +664,7 @@ static int request(struct lf_timeline *tl, struct request *r)
 
 	while ((ret = try_request(tl, r)) == -ENOSPC) {
 		mem_free(r->entries);
-		r->entries = mem_alloc(r->capacity * sizeof(*r->entries));
+		r->entries = mem_alloc_array(0, r->capacity, sizeof(*r->entries));
 		if (!r->entries)
 			return -ENOMEM;
 	}

@@ -188,7 +188,7 @@ static struct bind *create(struct lf_txn *txn)
 {
 	size_t count = txn->vm->ops->apply ? count_ops(txn) : 0;
 	struct lf_txn_cursor cursor;
-	struct bind *b = mem_alloc(sizeof(*b) + count * sizeof(b->ops[0]));
+	struct bind *b = mem_alloc_array(sizeof(*b), count, sizeof(b->ops[0]));
 
 	if (!b)
 		return NULL;

@@ -69,7 +69,7 @@ struct lf_mapping *va_tree_lookup(const struct va_node *root, uint64_t page)
 			return (struct lf_mapping *)word;
 		node = word_node(word);
 		/* The run that comes next, most likely, while its starts are under way: full nodes above, a few runs at the bottom. */
-		__builtin_prefetch((const char *)node->runs + (shift > SLOT_BITS ? 8 * ((page >> (shift - SLOT_BITS)) & (SLOTS - 1)) : 32));
+		__builtin_prefetch(node->runs + (shift > SLOT_BITS ? (page >> (shift - SLOT_BITS)) & (SLOTS - 1) : 4));
 	}
 }
 

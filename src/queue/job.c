@@ -325,7 +325,7 @@ static int grow_dependencies(struct lf_job *job)
 
 	if (job->dependency_count < job->dependency_capacity)
 		return 0;
-	grown = mem_alloc(capacity * sizeof(*grown));
+	grown = mem_alloc_array(0, capacity, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
 	if (job->dependency_count)

@@ -40,11 +40,7 @@ void block_assert_valid_slow(const struct block *b)
 struct block *block_create(uint32_t capacity)
 {
 	size_t slot = sizeof(uintptr_t) + 2 * sizeof(uint32_t);
-	struct block *b;
-
-	if (capacity > (SIZE_MAX - sizeof(*b)) / slot)
-		return NULL;
-	b = mem_alloc(sizeof(*b) + capacity * slot);
+	struct block *b = mem_alloc_array(sizeof(*b), capacity, slot);
 	if (!b)
 		return NULL;
 	u32_store(&b->refs, 1, memory_order_relaxed); /* relaxed: whoever makes it current makes it visible */

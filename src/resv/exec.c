@@ -170,7 +170,7 @@ static int grow(struct lf_exec *x)
 
 	if (likely(x->count < x->capacity))
 		return 0;
-	locked = mem_alloc(capacity * sizeof(*locked));
+	locked = mem_alloc_array(0, capacity, sizeof(*locked));
 	if (!locked)
 		return -ENOMEM;
 	if (x->count)

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory: sizes that a machine cannot say. */
+#include "base/alloc.h"
+#include "producer.h"
+
+static void an_array_has_room_for_head_and_elements(void **state)
+{
+	long before = alloc_live();
+	char *block = mem_alloc_array(24, 10, 100);
+
+	(void)state;
+	assert_non_null(block);
+	memset(block, 1, 1024);
+	assert_int_equal(alloc_live(), before + 1);
+	mem_free(block);
+}
+
+static void an_array_of_more_than_there_can_be_is_no_memory(void **state)
+{
+	long before = alloc_calls();
+
+	(void)state;
+	assert_null(mem_alloc_array(0, SIZE_MAX / 16 + 1, 16));
+	assert_null(mem_alloc_array(0, SIZE_MAX / 2, 3));
+	assert_null(mem_alloc_array(32, SIZE_MAX / 16, 16));
+	assert_null(mem_alloc_array(SIZE_MAX, 1, 1));
+	assert_int_equal(alloc_calls(), before); /* the allocator was not asked for what the size wraps to */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(an_array_has_room_for_head_and_elements),
+		TEST(an_array_of_more_than_there_can_be_is_no_memory),
+	};
+
+	return TEST_MAIN(tests);
+}
