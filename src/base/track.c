@@ -2,7 +2,9 @@
 /* The list of live objects. Overview in track.h. */
 #include "base/track.h"
 
+#ifndef LF_NO_BACKTRACE
 #include <execinfo.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,6 +25,22 @@ lf_atomic_u32 track_flags;
 
 static struct port_mutex mutex = PORT_MUTEX_INIT;
 static struct entry *buckets[BUCKETS]; /* protected by mutex */
+
+#ifdef LF_NO_BACKTRACE /* a C library without call stacks: objects are listed without */
+static int backtrace(void **where, int n)
+{
+	(void)where;
+	(void)n;
+	return 0;
+}
+
+static char **backtrace_symbols(void *const *where, int n)
+{
+	(void)where;
+	(void)n;
+	return NULL;
+}
+#endif
 
 static struct entry **bucket_of(const void *object)
 {
