@@ -77,18 +77,17 @@ static void evict_any(struct driver *d)
 static void rebind_any(struct driver *d)
 {
 	struct chunk *c;
-	size_t pages;
-	size_t first;
+	size_t pages, first, count;
 
 	if (d->newest == d->next_digest)
 		return;
 	c = ring_chunk(d, d->next_digest + below(&d->chaos, d->newest - d->next_digest));
 	if (!chunk_is_bound(c))
 		return;
-	pages = c->buffer->bo.size / GPU_PAGE;
-	first = below(&d->chaos, pages);
-	replace_fence(&c->bound,
-		space_rebind(c->space, c->buffer, c->va, first, 1 + below(&d->chaos, pages - first), c->uploaded));
+	pages = (size_t)(c->buffer->bo.size / GPU_PAGE);
+	first = (size_t)below(&d->chaos, pages);
+	count = 1 + (size_t)below(&d->chaos, pages - first);
+	replace_fence(&c->bound, space_rebind(c->space, c->buffer, c->va, first, count, c->uploaded));
 	d->chaos.rebinds++;
 }
 

@@ -158,7 +158,7 @@ static void driver_init(struct driver *d, const struct options *options, int cou
 	chaos_init(&d->chaos, options->chaos, options->seed);
 	record_init(&d->record);
 	gpu_init(&d->gpu, options, &d->record);
-	manager_init(&d->manager, &d->gpu, &d->record, options->vram);
+	manager_init(&d->manager, &d->gpu, &d->record, (size_t)options->vram);
 	binds = record_add_lane(&d->record, "bind", LANE_ACTIVITY);
 	for (unsigned i = 0; i < SPACES; i++)
 		space_init(&d->spaces[i], &d->manager, i, binds, ADDRESS_SPACE);

@@ -24,7 +24,13 @@
 
 #define EXIT_USAGE 2
 #define MIN_VRAM   (256ULL << 10)
-#define MAX_VRAM   (64ULL << 30)
+#if SIZE_MAX > UINT32_MAX
+#define MAX_VRAM      (64ULL << 30)
+#define MAX_VRAM_TEXT "64G"
+#else /* it is memory of this process, after all */
+#define MAX_VRAM      (1ULL << 30)
+#define MAX_VRAM_TEXT "1G"
+#endif
 
 static const char help[] =
 	"Usage: minigpu [OPTION...] hash FILE...\n"
@@ -131,7 +137,7 @@ static uint64_t parse_number(const char *option, const char *value, uint64_t min
 /* Whole pages of device memory. */
 static uint64_t parse_size(const char *option, const char *value)
 {
-	static const char expected[] = "a size from 256K to 64G, in MiB or with K, M or G";
+	static const char expected[] = "a size from 256K to " MAX_VRAM_TEXT ", in MiB or with K, M or G";
 	char *end;
 	unsigned long long number;
 	unsigned shift;

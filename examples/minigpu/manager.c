@@ -245,7 +245,7 @@ static size_t absent_pages(const struct manager *m, unsigned space)
 
 	for (const struct buffer *b = m->first; b; b = b->next) {
 		if (b->vm_bos[space] && !place_is_device(b->place))
-			pages += b->bo.size / GPU_PAGE;
+			pages += (size_t)(b->bo.size / GPU_PAGE);
 	}
 	return pages;
 }
@@ -276,7 +276,7 @@ int manager_bring(struct buffer *b, unsigned space, struct lf_exec *x)
 	error = buffer_lock(b, x);
 	if (error)
 		return error;
-	to = device_take(&m->device, b->bo.size / GPU_PAGE);
+	to = device_take(&m->device, (size_t)(b->bo.size / GPU_PAGE));
 	if (!to)
 		return -EAGAIN;
 	m->returns += b->place != NULL;

@@ -64,7 +64,7 @@ int64_t player_now(const struct player *p)
 
 static void sleep_until(int64_t time)
 {
-	struct timespec ts = { .tv_sec = time / NS_PER_S, .tv_nsec = time % NS_PER_S };
+	struct timespec ts = { .tv_sec = (time_t)(time / NS_PER_S), .tv_nsec = (long)(time % NS_PER_S) };
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
 		;

@@ -91,7 +91,7 @@ void player_print_report(struct player *p)
 	const struct model *m = p->model;
 	const struct trace *t = m->trace;
 	size_t replay_contexts = 2 * m->context_count;
-	uint64_t runs = 0;
+	size_t runs = 0;
 
 	for (size_t i = 0; i < m->track_count; i++)
 		replay_contexts += p->tracks[i] != NULL;

@@ -208,7 +208,7 @@ static bool chance(uint64_t one_in)
 static void fail_allocation(unsigned nth, unsigned limit)
 {
 	w.memory_failed = false;
-	alloc_fail_at(nth < limit ? nth + 1 : 0);
+	alloc_fail_at(nth < limit ? (long)nth + 1 : 0);
 }
 
 static void fail_no_more(void)

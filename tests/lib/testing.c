@@ -2,6 +2,7 @@
 /* What the tests share; see testing.h. */
 #include "testing.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -216,7 +217,10 @@ pthread_t thread_start(void *(*fn)(void *), void *arg, size_t stack_size)
 {
 	pthread_t thread;
 	pthread_attr_t attr;
+	long least = PTHREAD_STACK_MIN;
 	must(pthread_attr_init(&attr) == 0);
+	if (stack_size != 0 && least > 0 && stack_size < (size_t)least)
+		stack_size = (size_t)least;
 	if (stack_size != 0)
 		must(pthread_attr_setstacksize(&attr, stack_size) == 0);
 	must(pthread_create(&thread, &attr, fn, arg) == 0);

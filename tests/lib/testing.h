@@ -63,7 +63,7 @@ void clock_real(void);
 
 /* --- Threads ------------------------------------------------------------------------------------------------------------ */
 
-/* Starts a thread that must not fail to start; stack_size 0 is the default. */
+/* Starts a thread that must not fail to start; stack_size 0 is the default, and less than the machine allows (128 KiB on arm64) its least. */
 pthread_t thread_start(void *(*fn)(void *), void *arg, size_t stack_size);
 void *thread_join(pthread_t thread);
 /* Runs one function on a thread of its own and waits for it. */

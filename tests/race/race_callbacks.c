@@ -308,7 +308,7 @@ static void take_one(struct lf_fence *f, struct lf_fence_cb *cb)
 
 	pause_for(t, 0);
 	lf_fence_get(f);
-	t->hits += __atomic_load_n(&t->put, __ATOMIC_RELAXED);
+	t->hits += (long)__atomic_load_n(&t->put, __ATOMIC_RELAXED);
 }
 
 static void *put_the_other(void *arg)

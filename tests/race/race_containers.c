@@ -577,8 +577,8 @@ static void nested_arrays_built_while_their_leaves_are_signaled(void **state)
 			must(lf_fence_create(&nest.leaves[i]) == 0);
 		gate_wait(&nest.gate);
 		for (size_t l = 0; l < LEVELS; l++) {
-			size_t leaf = random_next(&random) % LEAVES;
-			size_t before = l ? random_next(&random) % l : 0;
+			size_t leaf = (size_t)(random_next(&random) % LEAVES);
+			size_t before = l ? (size_t)(random_next(&random) % l) : 0;
 			struct lf_fence *members[3] = { lf_fence_get(nest.leaves[leaf]) };
 			size_t n = 1;
 

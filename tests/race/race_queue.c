@@ -432,7 +432,7 @@ static void rounds_of(bool lose, int expected)
 		lf_queue_put(r.q);
 		assert_int_equal(lf_reclaim_barrier(), 0);
 		assert_int_equal(r.released, PUSHERS * ROUND_JOBS);
-		refused += r.refused;
+		refused += (long)r.refused;
 	}
 	test_watchdog(0, NULL);
 	test_note("%ld rounds: %ld jobs before the end, %ld hit by it, %ld refused", rounds, good, bad, refused);

@@ -155,8 +155,8 @@ static void whoever_sees_a_fence_signaled_sees_all_earlier_ones_signaled(void **
 	int64_t before = INT64_MIN;
 
 	(void)state;
-	o.fences = calloc(o.total + 1, sizeof(struct lf_fence *));
-	o.callbacks = calloc(o.total + 1, sizeof(struct noted_cb));
+	o.fences = calloc((size_t)o.total + 1, sizeof(struct lf_fence *));
+	o.callbacks = calloc((size_t)o.total + 1, sizeof(struct noted_cb));
 	assert_non_null(o.fences);
 	assert_non_null(o.callbacks);
 	assert_int_equal(lf_timeline_create(&desc, &o.tl), 0);

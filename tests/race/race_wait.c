@@ -54,7 +54,7 @@ static void wait_for_some(uint64_t *random)
 {
 	struct lf_wait_slot slots[FENCES];
 	size_t can_be = shared.rest_pending ? FENCES - 1 : FENCES;
-	size_t need = 1 + random_next(random) % can_be;
+	size_t need = 1 + (size_t)(random_next(random) % can_be);
 	size_t first = SIZE_MAX;
 	bool timed = random_next(random) % 2 == 0;
 	struct lf_wait_many wait = {
@@ -82,7 +82,7 @@ static void wait_for_some(uint64_t *random)
 
 static void wait_for_one(uint64_t *random)
 {
-	size_t i = random_next(random) % (FENCES - 1);
+	size_t i = (size_t)(random_next(random) % (FENCES - 1));
 	bool satisfied = lf_fence_is_signaled(shared.fences[i]);
 	must(lf_fence_wait(shared.fences[i], LF_DEADLINE_NEVER) == 0);
 	must(shared.payload[i] == 1234);
@@ -92,7 +92,7 @@ static void wait_for_one(uint64_t *random)
 
 static void wait_for_callbacks(uint64_t *random)
 {
-	size_t i = random_next(random) % (FENCES - 1);
+	size_t i = (size_t)(random_next(random) % (FENCES - 1));
 	bool satisfied = lf_fence_is_drained(shared.fences[i]);
 	must(lf_fence_wait_drained(shared.fences[i], LF_DEADLINE_NEVER) == 0);
 	must(lf_fence_is_drained(shared.fences[i]));
@@ -139,7 +139,7 @@ static void *signaller(void *arg)
 	uint64_t random = shared.seed + me + 100;
 	for (long i = 0; i < shared.rounds; i++) {
 		gate_wait(&shared.gate);
-		size_t start = random_next(&random) % FENCES;
+		size_t start = (size_t)(random_next(&random) % FENCES);
 		for (size_t n = 0; n < FENCES; n++) {
 			size_t f = (start + n) % FENCES;
 			if (f / 2 % SIGNALLERS != me || (shared.rest_pending && f == FENCES - 1))

@@ -644,7 +644,7 @@ static void merge_of_random_containers_against_a_model(void **state)
 		}
 		for (unsigned i = 0; i < INPUTS; i++) {
 			struct lf_fence *members[MEMBERS];
-			size_t n = 1 + random_next(&random) % MEMBERS;
+			size_t n = 1 + (size_t)(random_next(&random) % MEMBERS);
 
 			for (size_t m = 0; m < n; m++) {
 				unsigned which = (unsigned)(random_next(&random) % (FENCES_ALL + i));
