@@ -3,6 +3,7 @@
 #include "base/park.h"
 #include "producer.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 static void store(lf_atomic_u32 *word, uint32_t value)
@@ -109,6 +110,61 @@ static void wake_ends_the_sleep_of_all_who_sleep_on_the_word(void **state)
 	}
 }
 
+/* --- That it is a sleep, and not a call that returns at once, over and over -------------------------------------------------------- */
+
+struct at_rest {
+	lf_atomic_u32 word;
+	int64_t deadline;
+	pid_t tid; /* atomic; 0 until the thread runs */
+};
+
+static void *rest(void *arg)
+{
+	struct at_rest *r = arg;
+
+	__atomic_store_n(&r->tid, gettid(), __ATOMIC_RELEASE);
+	while (load(&r->word) == 0)
+		park_wait(&r->word, 0, r->deadline);
+	return NULL;
+}
+
+/* S in /proc: the kernel has put the thread to sleep. */
+static bool sleeps(pid_t tid)
+{
+	char path[64], text[256] = "";
+	const char *behind_name;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	fclose(file);
+	behind_name = strrchr(text, ')');
+	return behind_name && behind_name[1] == ' ' && behind_name[2] == 'S';
+}
+
+/* The last is beyond what seconds of 32 bits can say: it must not become the past, nor what the kernel refuses. */
+static void who_waits_sleeps(void **state)
+{
+	const int64_t deadlines[] = { LF_DEADLINE_NEVER, lf_now() + 3600 * INT64_C(1000000000), LF_DEADLINE_NEVER - 1 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]); i++) {
+		struct at_rest r = { .deadline = deadlines[i] };
+		pthread_t thread = thread_start(rest, &r, 0);
+
+		test_watchdog(20, "a thread that waits does not sleep");
+		while (!sleeps(__atomic_load_n(&r.tid, __ATOMIC_ACQUIRE)))
+			sched_yield();
+		test_watchdog(0, NULL);
+		store(&r.word, 1);
+		park_wake(&r.word);
+		thread_join(thread);
+	}
+}
+
 /*
  * Two threads hand a word to and fro; each sleeps until it is its turn. Oracle: it ends, with the word where it must be. A lost wake-up is
  * a test that does not end. A hit is a turn that was waited for asleep (at least once), a miss one that had come already.
@@ -192,6 +248,7 @@ int main(void)
 		TEST(replaced_clock_ends_the_sleep),
 		TEST(wake_of_what_nobody_sleeps_on_does_nothing),
 		TEST(wake_ends_the_sleep_of_all_who_sleep_on_the_word),
+		TEST(who_waits_sleeps),
 		TEST(no_wake_up_is_lost_between_two_threads),
 		TEST(sleepers_on_different_words_are_woken_by_their_own),
 	};

@@ -1563,7 +1563,7 @@ static void emit_and_signal_many(unsigned flags, long rounds)
 #ifdef LF_DEBUG_CHECKS
 	/* Such a build keeps every fence for a grace period, so that use after the last put is seen. */
 	lf_reclaim_get_stats(&stats);
-	bound += stats.limit * 128;
+	bound += (size_t)stats.limit * 128;
 #endif
 	assert_true(peak < bound);
 	lf_timeline_put(tl);
