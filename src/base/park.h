@@ -10,6 +10,7 @@
  *     ends the sleep. So a flag and its waiters must share the word: whoever changes it and then wakes loses nobody.
  * P2. park_wake() does not touch the word, only its address: the word may be gone by then. Who sleeps on other memory at the same address
  *     wakes for nothing, and looks again.
+ * P3. Neither is called in a poisoned child (library.h): a condition variable's mutex may be held by a thread that is not there.
  */
 #ifndef LF_BASE_PARK_H
 #define LF_BASE_PARK_H

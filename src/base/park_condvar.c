@@ -7,6 +7,9 @@
  */
 #include "base/park.h"
 
+#include "base/check.h"
+#include "base/library.h"
+
 enum { ENTRIES = 64 };
 
 struct entry {
@@ -32,6 +35,7 @@ static void init_table(void)
 
 static struct entry *entry_of(const void *word)
 {
+	invariant(!library_poisoned()); /* P3 */
 	pthread_once(&once, init_table);
 	return &table[(((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15)) >> 58];
 }

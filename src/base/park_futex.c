@@ -2,6 +2,9 @@
 /* Sleeping on a word, with futex. Overview in park.h. */
 #include "base/park.h"
 
+#include "base/check.h"
+#include "base/library.h"
+
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -37,6 +40,7 @@ void park_wait_real(const lf_atomic_u32 *word, uint32_t expected, int64_t until)
 {
 	struct timespec ts = port_timespec(until);
 
+	invariant(!library_poisoned()); /* P3 */
 	sleep_until(word, expected, until == LF_DEADLINE_NEVER ? NULL : &ts);
 }
 
@@ -50,6 +54,7 @@ bool park_wait(const lf_atomic_u32 *word, uint32_t expected, int64_t deadline)
 
 void park_wake(const void *word)
 {
+	invariant(!library_poisoned()); /* P3 */
 	syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
 }
 
