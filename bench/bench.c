@@ -3,6 +3,7 @@
 #include "bench.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,7 +17,10 @@ static struct {
 	size_t repeats;
 	int attempts; /* how often a noisy case is measured at most */
 	bool ratios_only; /* budgets of nanoseconds are not judged */
-} options = { .tag = "", .run_ns = 1000 * 1000, .repeats = 51, .attempts = 4 };
+	bool scaling;
+	bool smoke; /* with as few operations as there may be */
+	size_t max_size;
+} options = { .tag = "", .run_ns = 1000 * 1000, .repeats = 51, .attempts = 4, .max_size = SIZE_MAX };
 
 static int cpus[2];
 static int cpu_count;
@@ -153,6 +157,45 @@ void bench_join(pthread_t thread)
 	BENCH_CHECK(pthread_join(thread, NULL) == 0);
 }
 
+/* Threads that share the operations of a run. */
+struct share {
+	void (*work)(void *arg, size_t n, size_t thread);
+	void *arg;
+	size_t n; /* of each */
+	atomic_size_t joined; /* gives each its index */
+	atomic_bool begun;
+};
+
+static void *share_member(void *arg)
+{
+	struct share *share = arg;
+	size_t thread = atomic_fetch_add_explicit(&share->joined, 1, memory_order_acq_rel);
+
+	while (!atomic_load_explicit(&share->begun, memory_order_acquire))
+		sched_yield();
+	share->work(share->arg, share->n, thread);
+	return NULL;
+}
+
+void bench_share(struct bench_run *run, void (*work)(void *arg, size_t n, size_t thread), void *arg)
+{
+	size_t count = (size_t)run->param;
+	struct share share = { .work = work, .arg = arg, .n = (run->n + count - 1) / count };
+	pthread_t threads[BENCH_MAX_THREADS];
+
+	BENCH_CHECK(count <= BENCH_MAX_THREADS);
+	for (size_t i = 0; i < count; i++)
+		threads[i] = bench_thread(share_member, &share, (int)i % cpu_count);
+	while (atomic_load_explicit(&share.joined, memory_order_acquire) < count)
+		sched_yield();
+	bench_start(run);
+	atomic_store_explicit(&share.begun, true, memory_order_release);
+	for (size_t i = 0; i < count; i++)
+		bench_join(threads[i]);
+	bench_stop(run);
+	run->n = share.n * count;
+}
+
 /*
  * The C library's mutexes, and its malloc, leave out their locked operations while a process has a single thread. Nobody needs a fence
  * in such a process, so every case is measured in one that has two.
@@ -218,20 +261,28 @@ static struct bench_run run_once(const struct bench_case *c, size_t i, size_t n)
 /* How many operations fill the time of a run. The runs that find it out are the warm-up. */
 static size_t calibrate(const struct bench_case *c, size_t i)
 {
+	int64_t length = options.run_ns * (c->stretch ? c->stretch : 1);
 	size_t n = c->step;
 
 	for (;;) {
 		struct bench_run run = run_once(c, i, n);
 
-		if (c->clock == BENCH_NO_TIME || run.ns >= options.run_ns / 2 || (c->max_n && n * 2 > c->max_n))
+		if (c->clock == BENCH_NO_TIME || options.smoke || run.ns >= length / 2 || (c->max_n && n * 2 > c->max_n))
 			return n;
 		n *= 2;
 	}
 }
 
+static size_t repeats_of(const struct bench_case *c)
+{
+	if (c->clock == BENCH_NO_TIME)
+		return 1;
+	return c->repeats && c->repeats < options.repeats ? c->repeats : options.repeats;
+}
+
 static void measure(const struct bench_case *c, struct measurement *m)
 {
-	size_t peer = peer_index(c), repeats = c->clock == BENCH_NO_TIME ? 1 : options.repeats;
+	size_t peer = peer_index(c), repeats = repeats_of(c);
 	double *ratios = bench_alloc(repeats * sizeof(*ratios));
 
 	for (size_t i = 0; i < BENCH_MAX_IMPLS; i++) {
@@ -287,7 +338,7 @@ static void measure_calmly(const struct bench_case *c, struct measurement *best)
 		measure(c, &m);
 		if (attempt == 0 || m.noise < best->noise)
 			*best = m;
-		if (best->noise <= BENCH_NOISY)
+		if (best->noise <= BENCH_NOISY || c->repeats)
 			return;
 	}
 }
@@ -371,14 +422,47 @@ static void judge(const struct bench_case *c, struct measurement *m)
 	}
 }
 
+/* What the system could give without swapping. */
+static size_t free_memory(void)
+{
+	FILE *info = fopen("/proc/meminfo", "r");
+	size_t kib = 0;
+	char line[256];
+
+	while (info && kib == 0 && fgets(line, sizeof(line), info)) {
+		if (sscanf(line, "MemAvailable: %zu kB", &kib) != 1)
+			kib = 0;
+	}
+	if (info)
+		fclose(info);
+	return kib * 1024;
+}
+
+/* Says so when it cannot. */
+static bool can_run(const struct bench_case *c)
+{
+	if (c->cpus > cpu_count) {
+		printf("%s: left out, needs %d CPUs\n", c->name, c->cpus);
+		return false;
+	}
+	if (c->memory > free_memory()) {
+		printf("%s: left out, needs %zu MiB of free memory\n", c->name, c->memory >> 20);
+		return false;
+	}
+	return true;
+}
+
+static bool is_wanted(const struct bench_case *c)
+{
+	return c->scaling == options.scaling && c->size <= options.max_size && (!options.only || strstr(c->name, options.only));
+}
+
 static void run_case(const char *table, const struct bench_case *c, FILE *json)
 {
 	struct measurement m = { 0 };
 
-	if (c->cpus > cpu_count) {
-		printf("%s: left out, needs %d CPUs\n", c->name, c->cpus);
+	if (!can_run(c))
 		return;
-	}
 	measure_calmly(c, &m);
 	judge(c, &m);
 	printf("%s\n", c->name);
@@ -391,21 +475,35 @@ static void run_case(const char *table, const struct bench_case *c, FILE *json)
 	}
 }
 
+static bool parse_flag(const char *flag)
+{
+	if (strcmp(flag, "--ratios-only") == 0) {
+		options.ratios_only = true;
+	} else if (strcmp(flag, "--scaling") == 0) {
+		options.scaling = true;
+	} else if (strcmp(flag, "--quick") == 0) {
+		options.max_size = 1000 * 1000;
+		options.run_ns = 200 * 1000;
+		options.repeats = 9;
+		options.attempts = 1;
+	} else if (strcmp(flag, "--smoke") == 0) {
+		options.smoke = true;
+		options.max_size = 100 * 1000;
+		options.repeats = 1;
+		options.attempts = 1;
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void parse_options(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 
-		if (strcmp(argv[i], "--quick") == 0) {
-			options.run_ns = 200 * 1000;
-			options.repeats = 9;
-			options.attempts = 1;
+		if (parse_flag(argv[i]))
 			continue;
-		}
-		if (strcmp(argv[i], "--ratios-only") == 0) {
-			options.ratios_only = true;
-			continue;
-		}
 		if (value && strcmp(argv[i], "--json") == 0) {
 			options.json = value;
 		} else if (value && strcmp(argv[i], "--case") == 0) {
@@ -413,7 +511,8 @@ static void parse_options(int argc, char **argv)
 		} else if (value && strcmp(argv[i], "--tag") == 0) {
 			options.tag = value;
 		} else {
-			fprintf(stderr, "usage: %s [--quick] [--ratios-only] [--json FILE] [--case TEXT] [--tag TEXT]\n", argv[0]);
+			fprintf(stderr, "usage: %s [--quick | --smoke] [--scaling] [--ratios-only] [--json FILE] [--case TEXT] [--tag TEXT]\n",
+				argv[0]);
 			exit(2);
 		}
 		i++;
@@ -439,7 +538,7 @@ int bench_main(int argc, char **argv, const char *table, const struct bench_case
 		fprintf(json, "[");
 	}
 	for (size_t i = 0; i < count; i++) {
-		if (!options.only || strstr(cases[i].name, options.only))
+		if (is_wanted(&cases[i]))
 			run_case(table, &cases[i], json);
 	}
 	if (json) {

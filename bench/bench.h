@@ -24,6 +24,8 @@
 #define BENCH_MAX_IMPLS 6
 #define BENCH_NOISY     1.3
 
+#define BENCH_MAX_THREADS 16 /* of bench_share() */
+
 /* Which time a case is measured in. */
 enum bench_clock {
 	/* CPU time of the calling thread: for work that never sleeps. What other processes take is no cost of the operation. */
@@ -59,6 +61,11 @@ struct bench_case {
 	int param; /* for the functions */
 	size_t step; /* n is a multiple of this */
 	size_t max_n; /* and at most this; 0: as many as fill the time of a run */
+	bool scaling; /* of the tables of --scaling: the name ends with ", NUMBER WHAT", and WHAT is what the number counts */
+	size_t size; /* how many of something it makes first, if that takes long: over 1,000,000 not with --quick, over 100,000 not with --smoke */
+	size_t repeats; /* at most so many, and no second attempt; 0: as many as the others have */
+	int64_t stretch; /* a run lasts so many times longer; 0: once */
+	size_t memory; /* left out, with a message, where less is free, in bytes; 0: anywhere */
 	const char *peer; /* the implementation that the first one is compared with; NULL: none */
 	double max_ratio; /* budget as a multiple of the peer; 0: none */
 	bool calls; /* that budget is about what a call takes, so it is not judged with --ratios-only either */
@@ -68,9 +75,10 @@ struct bench_case {
 };
 
 /*
- * Runs the cases of a table. Options: --quick, --ratios-only (budgets of nanoseconds are not judged), --json FILE, --case TEXT (only
- * cases with this in their name), --tag TEXT (put behind every implementation's name). Returns the exit status; budgets that are not met
- * are no failure.
+ * Runs the cases of a table. Options: --quick, --smoke (each implementation once, with as little as it can do: whether it works at all),
+ * --scaling (the cases that are marked so, else those that are not), --ratios-only (budgets of nanoseconds are not judged), --json FILE,
+ * --case TEXT (only cases with this in their name), --tag TEXT (put behind every implementation's name). Returns the exit status; budgets
+ * that are not met are no failure.
  */
 int bench_main(int argc, char **argv, const char *table, const struct bench_case *cases, size_t count);
 
@@ -95,6 +103,15 @@ void bench_mutex_pairs(struct bench_run *run);
 /* Starts a thread on one of the CPUs that bench_main() chose: 0 is the caller's, 1 the other. */
 pthread_t bench_thread(void *(*fn)(void *), void *arg, int cpu);
 void bench_join(pthread_t thread);
+
+/*
+ * A run of n operations that run->param threads share, on the two CPUs in turn: each calls work with the part that is its own, and an
+ * index. They begin together, and time passes until the last one is done; so what comes out is the wall time for one operation of all.
+ */
+void bench_share(struct bench_run *run, void (*work)(void *arg, size_t n, size_t thread), void *arg);
+/* More threads than CPUs take turns, so a run is long enough for several of these. */
+#define BENCH_SHARED(threads, need) \
+	.clock = BENCH_WALL_TIME, .cpus = need, .param = threads, .step = 64 * (threads), .stretch = 10 + 2 * (threads)
 
 /* Allocates or ends the program. */
 void *bench_alloc(size_t size);

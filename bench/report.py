@@ -4,7 +4,10 @@
 
 The table of an object has a line a case: libfence (linked shared, and static), its peers, the ratio, the budget. In docs/benchmarks.md each
 object has a section between two marker comments, which is replaced; the others stay. A bar chart of ratio over budget goes beside it, and
-the pictures of that object.
+the pictures of that object. The first section has a line for each budget, and is made of the others.
+
+Two objects are none: "scaling" is measured by all programs, and has a table for each thing that is counted, with a column for each
+number; "summary" prints one table of all budgets of the given files.
 """
 
 import argparse
@@ -34,6 +37,10 @@ it says ns, the longest time) that we accept; `over budget` is a bug report.
   between CPUs on the wall clock. Every process has a second, sleeping thread, since the C library leaves out locked operations while
   there is only one.
 - Frees that wait for a grace period happen outside the timed part; *reclaim after* is what they cost, for one operation.
+
+`scripts/bench` alone measures everything, which takes about a quarter of an hour; `scripts/bench gpuvm` one object, `scripts/bench scaling` how
+times and memory grow, `scripts/bench --quick` everything roughly, in two to three minutes. That each benchmark works at all is a test
+(`meson test -C build --suite bench`).
 """
 
 NOTES = {
@@ -72,6 +79,15 @@ One mapping of one page every 64 KiB, random order; *mixed sizes* are 4 KiB to 6
 lookup of libfence has its own read section, but for *64 a view*. A reservation is locked once for many transactions, but for *locked
 for each*. Another thread's work is measured on the wall.
 """,
+    "scaling": """\
+How time and memory grow, linked shared; no budgets here. Medians of 11, ns for one operation. *Mappings* are of one page each, in random
+order, in an address space that holds so many; *in all* counts mapping objects, too. *Links* are those of a chain. *Fences* are in one
+reservation, each of a context of its own. `bench/*/bench_*.c` say what is timed, and what the peers are.
+
+*Threads* are up to 16 on two CPUs, so from 4 on they take turns. What is shown is the throughput of all together, in millions a second,
+and in parentheses that of each. Where they share a cache line, more threads than CPUs may well be faster: a thread that has a CPU alone
+for a while has the line alone.
+""",
 }
 
 # Times over a number that the names of some cases have: object, file, title, what is below, names of cases by series, logarithmic.
@@ -97,6 +113,8 @@ PICTURES = [
         True,
     ),
 ]
+# What is counted in tables of scaling, and what the numbers are shown as.
+COUNTED = ["mappings", "links", "fences", "threads"]
 COLOURS = ["#3a7d44", "#c0392b", "#7fbf7f", "#e59866", "#2e6da4", "#8ab4d8"]
 
 STATIC = " (static)"
@@ -183,15 +201,17 @@ def table(rows):
     return lines
 
 
-def print_table(lines):
+def print_table(lines, texts=(0, 4, 9, 10)):
+    texts = range(texts) if isinstance(texts, int) else texts
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
-        cells = [cell.ljust(width) if i in (0, 4, 9, 10) else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))]
+        cells = [cell.ljust(width) if i in texts else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))]
         print("  ".join(cells).rstrip())
 
 
-def markdown(lines):
-    align = ["---" if i in (0, 4, 9, 10) else "---:" for i in range(len(lines[0]))]
+def markdown(lines, texts=(0, 4, 9, 10)):
+    texts = range(texts) if isinstance(texts, int) else texts
+    align = ["---" if i in texts else "---:" for i in range(len(lines[0]))]
     rows = [lines[0], align] + [[f"**{cell}**" if cell == "over budget" else cell for cell in line] for line in lines[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in rows) + "\n"
 
@@ -244,43 +264,149 @@ def ticks(values, logarithmic):
     return [i * step for i in range(math.ceil(max(values) / step) + 1)]
 
 
-def picture(title, below, lines, logarithmic):
+def compact(value):
+    """1,000,000 is 1M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size and value % (size / 10) == 0:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def plot(box, title, below, lines, logarithmic, x_ticks=None, colours=None):
     """Lines over a common grid. y is logarithmic in any case where the highest is far above the lowest."""
+    left, top, right, bottom = box
     xs = sorted({x for points in lines.values() for x, _ in points})
     ys = [y for points in lines.values() for _, y in points]
-    log_y = logarithmic or max(ys) / min(ys) > 20
-    x_ticks, y_ticks = (ticks(xs, True) if logarithmic else xs), ticks(ys, log_y)
-    left, top, right, bottom = 70, 40, 480, 300
+    log_y = (logarithmic and x_ticks is None) or max(ys) / min(ys) > 20
+    x_ticks, y_ticks = x_ticks or (ticks(xs, True) if logarithmic else xs), ticks(ys, log_y)
+    colours = colours or {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(lines)}
 
     def place(value, marks, log, start, end):
         low, high, value = (math.log10(v) if log else v for v in (marks[0], marks[-1], value))
         return start + (end - start) * (value - low) / (high - low)
 
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 {bottom + 45}" font-family="sans-serif" font-size="13">',
-        f'<rect width="780" height="{bottom + 45}" fill="#ffffff"/>',
-        f'<text x="{left}" y="20" fill="#222">{xml.sax.saxutils.escape(title)}</text>',
-    ]
+    out = [f'<text x="{left}" y="{top - 20}" fill="#222">{xml.sax.saxutils.escape(title)}</text>']
     for tick in y_ticks:
         y = place(tick, y_ticks, log_y, bottom, top)
         out.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#ddd"/>')
         out.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{tick:,g}</text>')
     for tick in x_ticks:
         x = place(tick, x_ticks, logarithmic, left, right)
-        out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555">{tick:,.0f}</text>')
+        out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555">{compact(tick)}</text>')
     out.append(f'<text x="{(left + right) / 2}" y="{bottom + 36}" text-anchor="middle" fill="#555">{below}</text>')
-    for i, (name, points) in enumerate(lines.items()):
-        at = [
-            (place(x, x_ticks, logarithmic, left, right), place(y, y_ticks, log_y, bottom, top)) for x, y in points
-        ]
+    for name, points in lines.items():
+        at = [(place(x, x_ticks, logarithmic, left, right), place(y, y_ticks, log_y, bottom, top)) for x, y in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
-        colour = COLOURS[i % len(COLOURS)]
-        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
-        out.append(f'<rect x="{right + 40}" y="{top + 22 * i}" width="14" height="14" fill="{colour}"/>')
-        out.append(f'<text x="{right + 62}" y="{top + 22 * i + 12}" fill="#222">{xml.sax.saxutils.escape(name)}</text>')
-    out.append("</svg>\n")
-    return "\n".join(out)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="2"/>')
+        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[name]}"/>' for x, y in at]
+    return out
+
+
+def legend(left, top, colours):
+    out = []
+    for i, (name, colour) in enumerate(colours.items()):
+        out.append(f'<rect x="{left}" y="{top + 22 * i}" width="14" height="14" fill="{colour}"/>')
+        out.append(f'<text x="{left + 22}" y="{top + 22 * i + 12}" fill="#222">{xml.sax.saxutils.escape(name)}</text>')
+    return out
+
+
+def svg(width, height, elements):
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        *elements,
+        "</svg>\n",
+    ])
+
+
+def picture(title, below, lines, logarithmic):
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(lines)}
+    elements = plot((70, 40, 480, 300), title, below, lines, logarithmic, colours=colours)
+    return svg(780, 345, elements + legend(520, 40, colours))
+
+
+# --- Scaling -------------------------------------------------------------------------------------------------------------
+
+
+def counted(rows, what):
+    """By operation and implementation: what was measured, by number."""
+    series = {}
+    for row in rows:
+        match = re.match(rf"^(.*?),? (\d+) {what}$", row["case"])
+        if match and row["impl"] != "reclaim after":
+            series.setdefault((match.group(1), row["impl"]), {})[int(match.group(2))] = row
+    return series
+
+
+def throughput(row, threads):
+    rate = 1000 / row["ns"]
+    return rate if threads is None else rate / threads
+
+
+def three_digits(value):
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def scaling_cell(what, row, n):
+    if row is None:
+        return ""
+    if what == "threads":
+        return f"{three_digits(throughput(row, None))} ({three_digits(throughput(row, n))})"
+    return amount(row)
+
+
+def scaling_table(series, what):
+    numbers = sorted({n for points in series.values() for n in points})
+    head = ["", "", *(f"{n:,} {what if n > 1 else what[:-1]}" if i == 0 else f"{n:,}" for i, n in enumerate(numbers))]
+    lines = [head]
+    before = None
+    for (operation, impl), points in series.items():
+        lines.append([operation if operation != before else "", impl, *(scaling_cell(what, points.get(n), n) for n in numbers)])
+        before = operation
+    return lines
+
+
+def scaling_picture(series, what):
+    """A small plot for each operation, three a line."""
+    operations = list(dict.fromkeys(operation for operation, _ in series))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(impl for _, impl in series))}
+    columns, width, height = 3, 380, 260
+    elements = []
+    for i, operation in enumerate(operations):
+        left, top = width * (i % columns), height * (i // columns)
+        lines = {}
+        for (of, impl), points in series.items():
+            if of == operation:
+                value = (lambda row: throughput(row, None)) if what == "threads" else (lambda row: max(row["ns"], 0.1))
+                lines[impl] = sorted((n, value(row)) for n, row in points.items())
+        numbers = sorted({n for points in lines.values() for n, _ in points})
+        unit = next(iter(series[operation, next(iter(lines))].values())).get("unit", "ns")
+        title = f"{operation}, {'million/s in all' if what == 'threads' else unit}"
+        if len(numbers) > 1:
+            elements += plot((left + 62, top + 40, left + 350, top + 205), title, what, lines, True, numbers, colours)
+    rows = (len(operations) + columns - 1) // columns
+    last = len(operations) % columns
+    place = (width * last + 62, height * (rows - 1) + 40) if last else (62, height * rows + 10)
+    return svg(width * columns, height * rows + (0 if last else 22 * len(colours) + 20), elements + legend(*place, colours))
+
+
+def scaling_section(path, rows):
+    """Tables, and the lines of Markdown with pictures if there is a path."""
+    parts, tables = [], []
+    for what in COUNTED:
+        series = counted(rows, what)
+        if not series:
+            continue
+        lines = scaling_table(series, what)
+        tables.append(lines)
+        if path:
+            file = path.with_name(f"benchmarks-scaling-{what}.svg")
+            file.write_text(scaling_picture(series, what))
+            parts += [markdown(lines, 2), f"![{what}]({file.name})", ""]
+    return tables, "\n".join(parts).rstrip() + "\n"
+
+
+# --- Writing it down -----------------------------------------------------------------------------------------------------
 
 
 def write_pictures(path, obj, rows):
@@ -295,29 +421,60 @@ def write_pictures(path, obj, rows):
     return shown
 
 
-def write_docs(path, obj, rows, lines):
-    begin, end = f"<!-- begin {obj} -->", f"<!-- end {obj} -->"
-    bars = path.with_name(f"benchmarks-{obj}.svg")
-    bars.write_text(chart(rows))
-    section = "\n".join([
-        begin,
-        f"## {rows[0]['table']}",
-        "",
-        f"{datetime.date.today().isoformat()}, {cpu_model()}.",
-        "",
-        NOTES.get(obj, ""),
-        markdown(lines),
-        f"![measured over budget]({bars.name})",
-        *write_pictures(path, obj, rows),
-        end,
-    ])
+def read_sections(path):
     sections = {}
     if path.exists():
         for part in path.read_text().split("<!-- begin ")[1:]:
             name = part.split(" -->", 1)[0]
             sections[name] = "<!-- begin " + part.rstrip() + "\n"
-    sections[obj] = section + "\n"
-    path.write_text(INTRODUCTION + "\n" + "\n".join(sections[name] for name in sorted(sections)))
+    return sections
+
+
+def summary_of_rows(rows):
+    """A line a budget, for the worse of shared and static."""
+    lines = []
+    for key in dict.fromkeys((row["table"], row["case"]) for row in rows):
+        of_case = judged(row for row in rows if (row["table"], row["case"]) == key)
+        if of_case:
+            worst = max(of_case, key=share)
+            measured = f"{worst['ratio']:.2f} x {worst['peer']}" if worst["peer"] else amount(worst) + (" ns" if "unit" not in worst else "")
+            lines.append([*key, measured, budget_text(worst), f"{100 * share(worst):.0f} %", verdict(of_case)])
+    return lines
+
+
+SUMMARY_HEAD = ["table", "row", "measured", "budget", "of it", ""]
+
+
+def write_section(path, obj, text):
+    sections = read_sections(path)
+    sections[obj] = f"<!-- begin {obj} -->\n{text}<!-- end {obj} -->\n"
+    order = sorted(sections, key=lambda name: (name != "summary", name))
+    path.write_text(INTRODUCTION + "\n" + "\n".join(sections[name] for name in order))
+
+
+def write_docs(path, obj, rows, lines):
+    bars = path.with_name(f"benchmarks-{obj}.svg")
+    head = [f"## {rows[0]['table']}", "", f"{datetime.date.today().isoformat()}, {cpu_model()}.", "", NOTES.get(obj, "")]
+    if obj == "scaling":
+        head[0] = "## Scaling"
+        body = [scaling_section(path, rows)[1]]
+    else:
+        bars.write_text(chart(rows))
+        body = [markdown(lines), f"![measured over budget]({bars.name})", *write_pictures(path, obj, rows), ""]
+    write_section(path, obj, "\n".join(head + body))
+
+
+def write_summary(path, lines):
+    over = [line for line in lines if line[-1] != "ok"]
+    text = [
+        "## All budgets",
+        "",
+        f"{datetime.date.today().isoformat()}, {cpu_model()}. {len(lines)} budgets, {len(lines) - len(over)} of them met; of each the worse of",
+        "shared and static. What limits the others is said behind their tables.",
+        "",
+        markdown([SUMMARY_HEAD, *lines], 2),
+    ]
+    write_section(path, "summary", "\n".join(text))
 
 
 def main():
@@ -334,8 +491,20 @@ def main():
         return
     if args.results:
         args.results.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    if args.object == "summary":
+        lines = summary_of_rows(rows)
+        print_table([SUMMARY_HEAD, *lines], 2)
+        print(f"{len(lines)} budgets, {sum(line[-1] != 'ok' for line in lines)} over")
+        if args.docs:
+            write_summary(args.docs, lines)
+        return
     lines = table(rows)
-    print_table(lines)
+    if args.object == "scaling":
+        for each in scaling_section(None, rows)[0]:
+            print_table(each, 2)
+            print()
+    else:
+        print_table(lines)
     if args.docs:
         write_docs(args.docs, args.object, rows, lines)
 

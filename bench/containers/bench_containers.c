@@ -10,6 +10,8 @@
  *
  *   array, merge      The references that the array consumes are taken in the time: who keeps the fences must do so.
  *   append            The call alone. The references that it consumes are the caller's only ones.
+ *   scaling           Appending puts 256 points behind a chain that is there, and takes them away again. Signalling is that of all points
+ *                     of a chain, in turn. Bytes are those of links, and of what a point needs in the peer; all wait for one fence.
  *   watched chains    Signals with all that follows. Making, appending, adding callbacks and puts are outside.
  */
 #include <malloc.h>
@@ -403,6 +405,153 @@ static void cv_find_random(struct bench_run *run)
 	cv_find(run, random_points(run));
 }
 
+/* --- Chains as they grow ------------------------------------------------------------------------------------------------- */
+
+#define BEHIND 256 /* points that come and go behind a chain */
+
+static void lf_append_behind(struct bench_run *run)
+{
+	struct lf_fence *chain = lf_chain_of(run->param), *fences[BEHIND];
+
+	for (size_t done = 0; done < run->n; done += BEHIND) {
+		struct lf_fence *link = lf_fence_get(chain);
+
+		for (size_t i = 0; i < BEHIND; i++)
+			fences[i] = lf_fence_get(lf_make());
+		bench_start(run);
+		for (size_t i = 0; i < BEHIND; i++)
+			link = lf_append(link, fences[i], (uint64_t)run->param + i + 1);
+		bench_stop(run);
+		lf_fence_put(link);
+		for (size_t i = 0; i < BEHIND; i++) {
+			lf_fence_signal_at(fences[i], 0, 1);
+			lf_fence_put(fences[i]);
+		}
+		drain(run);
+	}
+}
+
+static void cv_append_behind(struct bench_run *run)
+{
+	struct cv_chain *chain = cv_chain_of(run->param);
+	struct cv_fence *fences[BEHIND];
+
+	for (size_t done = 0; done < run->n; done += BEHIND) {
+		for (size_t i = 0; i < BEHIND; i++)
+			fences[i] = cv_make();
+		bench_start(run);
+		for (size_t i = 0; i < BEHIND; i++)
+			BENCH_CHECK(cv_chain_append(chain, fences[i], (uint64_t)run->param + i + 1));
+		bench_stop(run);
+		cv_chain_cut(chain, (size_t)run->param);
+	}
+}
+
+/* Chains of run->param, made anew each time, whose points are signaled in turn: short ones several at a time. */
+#define AT_ONCE(length) ((length) < BEHIND ? BEHIND / (length) * (length) : (length))
+
+static void lf_signal_all(struct bench_run *run)
+{
+	size_t length = (size_t)run->param, count = AT_ONCE(length);
+	struct lf_fence **fences = bench_alloc(count * sizeof(struct lf_fence *)), *links[BEHIND];
+
+	for (size_t done = 0; done < run->n; done += count) {
+		for (size_t i = 0; i < count; i++) {
+			struct lf_fence **link = &links[i / length];
+
+			fences[i] = lf_make();
+			*link = lf_append(i % length ? *link : NULL, lf_fence_get(fences[i]), i % length + 1);
+		}
+		bench_start(run);
+		for (size_t i = 0; i < count; i++)
+			lf_fence_signal(fences[i], 0);
+		bench_stop(run);
+		for (size_t i = 0; i < count / length; i++) {
+			BENCH_CHECK(lf_fence_is_signaled(links[i]));
+			lf_fence_put(links[i]);
+		}
+		for (size_t i = 0; i < count; i++)
+			lf_fence_put(fences[i]);
+		drain(run);
+	}
+	free(fences);
+}
+
+static void cv_signal_all(struct bench_run *run)
+{
+	size_t length = (size_t)run->param, count = AT_ONCE(length);
+	struct cv_fence **fences = bench_alloc(count * sizeof(struct cv_fence *));
+	struct cv_chain *chains[BEHIND];
+
+	for (size_t done = 0; done < run->n; done += count) {
+		for (size_t i = 0; i < count; i++) {
+			if (i % length == 0)
+				chains[i / length] = cv_chain_create();
+			fences[i] = cv_make();
+			BENCH_CHECK(cv_chain_append(chains[i / length], cv_fence_get(fences[i]), i % length + 1));
+		}
+		bench_start(run);
+		for (size_t i = 0; i < count; i++)
+			cv_fence_signal(fences[i], 0);
+		bench_stop(run);
+		for (size_t i = 0; i < count / length; i++)
+			cv_chain_destroy(chains[i]);
+		for (size_t i = 0; i < count; i++)
+			cv_fence_put(fences[i]);
+	}
+	free(fences);
+}
+
+static int64_t allocated(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return (int64_t)(info.uordblks + info.hblkhd);
+}
+
+/* So many chains of run->param that blocks which malloc keeps at hand do not count. */
+#define ENOUGH 10000
+#define CHAINS(length) ((length) < ENOUGH ? ENOUGH / (length) : 1)
+
+static void lf_link_bytes(struct bench_run *run)
+{
+	static struct lf_fence *chains[ENOUGH];
+	int64_t count = CHAINS(run->param), before;
+	struct lf_fence *f = lf_make();
+
+	before = allocated();
+	for (int64_t i = 0; i < count * run->param; i++) {
+		struct lf_fence **link = &chains[i / run->param];
+
+		*link = lf_append(i % run->param ? *link : NULL, lf_fence_get(f), (uint64_t)(i % run->param + 1));
+	}
+	bench_value(run, (allocated() - before) / (count * run->param));
+	lf_fence_signal(f, 0);
+	for (int64_t i = 0; i < count; i++)
+		lf_fence_put(chains[i]);
+	lf_fence_put(f);
+	BENCH_CHECK(lf_reclaim_barrier() == 0);
+}
+
+static void cv_link_bytes(struct bench_run *run)
+{
+	static struct cv_chain *chains[ENOUGH];
+	int64_t count = CHAINS(run->param), before = allocated();
+	struct cv_fence *f = cv_make();
+
+	for (int64_t i = 0; i < count * run->param; i++) {
+		struct cv_chain **chain = &chains[i / run->param];
+
+		if (i % run->param == 0)
+			*chain = cv_chain_create();
+		BENCH_CHECK(cv_chain_append(*chain, cv_fence_get(f), (uint64_t)(i % run->param + 1)));
+	}
+	bench_value(run, (allocated() - before) / (count * run->param));
+	for (int64_t i = 0; i < count; i++)
+		cv_chain_destroy(chains[i]);
+	cv_fence_put(f);
+}
+
 /* --- A chain whose every point is watched -------------------------------------------------------------------------------- */
 
 enum order { FIRST_TO_LAST, LAST_TO_FIRST, RANDOM_ORDER };
@@ -703,11 +852,22 @@ static bool probe(int argc, char **argv)
 #define PAIR { BENCH_MUTEX, bench_mutex_pairs }
 #define ANCHORED .clock = BENCH_THREAD_TIME, .cpus = 1, .peer = BENCH_MUTEX
 #define FIND(n, budget) \
-	{ .name = "chain of " #n ": a random point", ANCHORED, .step = 512, .param = n, .max_ratio = budget, \
+	{ .name = "chain of " #n ": a random point", ANCHORED, .step = 512, .param = n, .size = n, .max_ratio = budget, \
 		.impls = { { LF, lf_find_random }, PAIR, { VECTOR, cv_find_random } } }
 #define WATCH(text, order, budget) \
 	{ .name = "chain of 1000 watched, signaled " text ", a node", ANCHORED, .step = WATCHED, .param = order, .max_ratio = budget, \
 		.impls = { { LF, lf_watched }, PAIR, { VECTOR, cv_watched } } }
+
+#define SCALING .scaling = true, .repeats = 11
+#define CHAIN(n) \
+	{ .name = "bytes a link, " #n " links", SCALING, .clock = BENCH_NO_TIME, .unit = "bytes", .param = n, .size = n, \
+		.impls = { { LF, lf_link_bytes }, { VECTOR, cv_link_bytes } } }, \
+	{ .name = "append, " #n " links", SCALING, .clock = BENCH_THREAD_TIME, .cpus = 1, .step = BEHIND, .param = n, .size = n, .peer = VECTOR, \
+		.impls = { { LF, lf_append_behind }, { VECTOR, cv_append_behind } } }, \
+	{ .name = "find a random point, " #n " links", SCALING, .clock = BENCH_THREAD_TIME, .cpus = 1, .step = 512, .param = n, .size = n, \
+		.peer = VECTOR, .impls = { { LF, lf_find_random }, { VECTOR, cv_find_random } } }, \
+	{ .name = "signal a point, " #n " links", SCALING, .clock = BENCH_THREAD_TIME, .cpus = 1, .step = AT_ONCE(n), .param = n, \
+		.size = n, .peer = VECTOR, .impls = { { LF, lf_signal_all }, { VECTOR, cv_signal_all } } }
 
 static const struct bench_case cases[] = {
 	{ .name = "array of 16: create, put", ANCHORED, .step = 16, .max_ratio = BENCH_IN_PAIRS(1.4 * 375),
@@ -730,10 +890,17 @@ static const struct bench_case cases[] = {
 	WATCH("in random order", RANDOM_ORDER, BENCH_IN_PAIRS(200)),
 	{ .name = "merge of 16 + 16", ANCHORED, .step = 16, .max_ratio = BENCH_IN_PAIRS(0.9 * 1725),
 		.impls = { { LF, lf_merge_distinct }, PAIR, { CV, cv_merge }, { "libfence, of 16 timelines", lf_merge_alike } } },
-	{ .name = "1000000 points signaled, 16 pending, nobody looks: live", .clock = BENCH_NO_TIME, .unit = "bytes", .max_ns = 16 * 1024,
-		.impls = { { LF, memory }, { VECTOR, memory_of_peer } } },
-	{ .name = "signal and put of 1000000 nested, 64 KiB stack: used", .clock = BENCH_NO_TIME, .unit = "bytes", .max_ns = STACK,
-		.impls = { { LF, stack } } },
+	{ .name = "1000000 points signaled, 16 pending, nobody looks: live", .clock = BENCH_NO_TIME, .unit = "bytes", .size = MILLION,
+		.max_ns = 16 * 1024, .impls = { { LF, memory }, { VECTOR, memory_of_peer } } },
+	{ .name = "signal and put of 1000000 nested, 64 KiB stack: used", .clock = BENCH_NO_TIME, .unit = "bytes", .size = MILLION,
+		.max_ns = STACK, .impls = { { LF, stack } } },
+	CHAIN(1),
+	CHAIN(10),
+	CHAIN(100),
+	CHAIN(1000),
+	CHAIN(10000),
+	CHAIN(100000),
+	CHAIN(1000000),
 };
 
 int main(int argc, char **argv)

@@ -143,16 +143,21 @@ struct cv_chain *cv_chain_create(void)
 	return c;
 }
 
-void cv_chain_destroy(struct cv_chain *c)
+void cv_chain_cut(struct cv_chain *c, size_t count)
 {
-	for (size_t i = 0; i < c->count; i++) {
-		struct cv_point *p = c->entries[i].point;
+	while (c->count > count) {
+		struct cv_point *p = c->entries[--c->count].point;
 
 		cv_fence_remove(p->fence, &p->cb);
 		cv_fence_put(p->fence);
 		cv_fence_put(p->done);
 		free(p);
 	}
+}
+
+void cv_chain_destroy(struct cv_chain *c)
+{
+	cv_chain_cut(c, 0);
 	pthread_mutex_destroy(&c->lock);
 	free(c->entries);
 	free(c);

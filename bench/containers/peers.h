@@ -28,6 +28,8 @@ PEER_API struct cv_chain *cv_chain_create(void);
 PEER_API void cv_chain_destroy(struct cv_chain *c);
 /* Consumes the reference. */
 PEER_API bool cv_chain_append(struct cv_chain *c, struct cv_fence *f, uint64_t seqno);
+/* Takes the last points away until @count are left. */
+PEER_API void cv_chain_cut(struct cv_chain *c, size_t count);
 /* A new reference on what is signaled when the first point at or above @seqno is reached; NULL when there is none. */
 PEER_API struct cv_fence *cv_chain_find(struct cv_chain *c, uint64_t seqno);
 

@@ -662,6 +662,218 @@ static void cv_fence_shared(struct bench_run *run)
 	cv_fence_put(f);
 }
 
+/* --- Many threads -------------------------------------------------------------------------------------------------------- */
+
+static void lf_get_put_part(void *f, size_t n, size_t thread)
+{
+	(void)thread;
+	lf_pairs(f, n);
+}
+
+static void cv_get_put_part(void *f, size_t n, size_t thread)
+{
+	(void)thread;
+	cv_pairs(f, n);
+}
+
+static void lf_share_pairs(struct bench_run *run)
+{
+	struct lf_fence *f = lf_op_create();
+
+	bench_share(run, lf_get_put_part, f);
+	lf_fence_put(f);
+}
+
+static void cv_share_pairs(struct bench_run *run)
+{
+	struct cv_fence *f = cv_op_create();
+
+	bench_share(run, cv_get_put_part, f);
+	cv_fence_put(f);
+}
+
+static void lf_sections_part(void *arg, size_t n, size_t thread)
+{
+	(void)arg;
+	(void)thread;
+	for (size_t i = 0; i < n; i++) {
+		lf_read_lock();
+		lf_read_unlock();
+	}
+}
+
+static void rw_sections_part(void *arg, size_t n, size_t thread)
+{
+	(void)thread;
+	for (size_t i = 0; i < n; i++) {
+		pthread_rwlock_rdlock(arg);
+		pthread_rwlock_unlock(arg);
+	}
+}
+
+static void lf_share_sections(struct bench_run *run)
+{
+	bench_share(run, lf_sections_part, NULL);
+}
+
+static void rw_share_sections(struct bench_run *run)
+{
+	static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+
+	bench_share(run, rw_sections_part, &lock);
+}
+
+/* Fences of its own: made, signaled, put. */
+INLINE void own_part(const struct fence_ops *ops, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		void *f = ops->create();
+
+		ops->signal(f);
+		ops->put(f);
+	}
+}
+
+static void lf_own_part(void *arg, size_t n, size_t thread)
+{
+	(void)arg;
+	(void)thread;
+	own_part(&lf_ops, n);
+}
+
+static void cv_own_part(void *arg, size_t n, size_t thread)
+{
+	(void)arg;
+	(void)thread;
+	own_part(&cv_ops, n);
+}
+
+static void lf_share_own(struct bench_run *run)
+{
+	bench_share(run, lf_own_part, NULL);
+}
+
+static void cv_share_own(struct bench_run *run)
+{
+	bench_share(run, cv_own_part, NULL);
+}
+
+/*
+ * A timeline of all threads: each emits a fence, adds a callback, and signals everything up to it, so that callbacks run on whichever
+ * thread comes first. The callback has returned when the round ends.
+ */
+static atomic_size_t runs;
+
+static void lf_count_run(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)f;
+	(void)cb;
+	atomic_fetch_add_explicit(&runs, 1, memory_order_relaxed); /* relaxed: a figure */
+}
+
+static void lf_callbacks_part(void *tl, size_t n, size_t thread)
+{
+	(void)thread;
+	for (size_t i = 0; i < n; i++) {
+		struct lf_fence_cb cb = LF_FENCE_CB_INIT;
+		struct lf_fence *f;
+		bool added;
+
+		BENCH_CHECK(lf_timeline_emit(tl, 0, &f) == 0);
+		added = lf_fence_add_callback(f, &cb, lf_count_run) == 0;
+		lf_timeline_signal_to(tl, lf_fence_seqno(f), 0);
+		BENCH_CHECK(lf_fence_wait_drained(f, INT64_MAX) == 0); /* perhaps another thread is at it */
+		if (!added)
+			atomic_fetch_add_explicit(&runs, 1, memory_order_relaxed); /* relaxed: likewise */
+		lf_fence_put(f);
+	}
+}
+
+static void lf_share_callbacks(struct bench_run *run)
+{
+	struct lf_timeline_desc desc = { .name = "bench" };
+	struct lf_timeline *tl;
+
+	BENCH_CHECK(lf_timeline_create(&desc, &tl) == 0);
+	atomic_store_explicit(&runs, 0, memory_order_relaxed); /* relaxed: no other thread yet */
+	bench_share(run, lf_callbacks_part, tl);
+	BENCH_CHECK(atomic_load_explicit(&runs, memory_order_relaxed) == run->n); /* relaxed: they have ended */
+	lf_timeline_put(tl);
+}
+
+/* The same with what one would write: a list of pending fences under a mutex. */
+struct cv_timeline {
+	pthread_mutex_t lock;
+	struct cv_pending {
+		struct cv_fence *f;
+		uint64_t seqno;
+	} pending[BENCH_MAX_THREADS];
+	uint64_t last;
+	size_t count;
+};
+
+static void cv_count_run(struct cv_fence *f, struct cv_cb *cb)
+{
+	(void)f;
+	(void)cb;
+	atomic_fetch_add_explicit(&runs, 1, memory_order_relaxed); /* relaxed: a figure */
+}
+
+/* Signals the first if it is not above the seqno. */
+static bool cv_signal_first(struct cv_timeline *tl, uint64_t seqno)
+{
+	struct cv_fence *f = NULL;
+
+	pthread_mutex_lock(&tl->lock);
+	if (tl->count > 0 && tl->pending[0].seqno <= seqno) {
+		f = tl->pending[0].f;
+		memmove(tl->pending, tl->pending + 1, --tl->count * sizeof(tl->pending[0]));
+	}
+	pthread_mutex_unlock(&tl->lock);
+	if (!f)
+		return false;
+	cv_fence_signal(f, 0);
+	cv_fence_put(f);
+	return true;
+}
+
+static void cv_callbacks_part(void *arg, size_t n, size_t thread)
+{
+	struct cv_timeline *tl = arg;
+
+	(void)thread;
+	for (size_t i = 0; i < n; i++) {
+		struct cv_fence *f = cv_op_create();
+		struct cv_cb cb;
+		uint64_t seqno;
+		bool added;
+
+		pthread_mutex_lock(&tl->lock);
+		seqno = ++tl->last;
+		tl->pending[tl->count++] = (struct cv_pending){ cv_fence_get(f), seqno };
+		pthread_mutex_unlock(&tl->lock);
+		added = cv_fence_add(f, &cb, cv_count_run) == 0;
+		while (cv_signal_first(tl, seqno))
+			;
+		cv_fence_wait(f);
+		if (added)
+			BENCH_CHECK(!cv_fence_remove(f, &cb)); /* takes the mutex, so the callback has returned */
+		else
+			atomic_fetch_add_explicit(&runs, 1, memory_order_relaxed); /* relaxed: likewise */
+		cv_fence_put(f);
+	}
+}
+
+static void cv_share_callbacks(struct bench_run *run)
+{
+	struct cv_timeline tl = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+	atomic_store_explicit(&runs, 0, memory_order_relaxed); /* relaxed: no other thread yet */
+	bench_share(run, cv_callbacks_part, &tl);
+	BENCH_CHECK(atomic_load_explicit(&runs, memory_order_relaxed) == run->n); /* relaxed: they have ended */
+	pthread_mutex_destroy(&tl.lock);
+}
+
 /* --- One published pointer ---------------------------------------------------------------------------------------------- */
 
 static struct lf_fence_slot lf_slot;
@@ -840,6 +1052,18 @@ static void malloc_free(struct bench_run *run)
 #define ONE     "libfence, a single wait"
 #define ONE_CPU .cpus = 1, .step = BATCH
 
+#define RW "pthread_rwlock"
+#define THREADS(threads, need) \
+	{ .name = "get + put of one fence, " #threads " threads", SCALING, BENCH_SHARED(threads, need), .peer = CV, \
+		.impls = { { LF, lf_share_pairs }, { CV, cv_share_pairs } } }, \
+	{ .name = "read section, " #threads " threads", SCALING, BENCH_SHARED(threads, need), .peer = RW, \
+		.impls = { { LF, lf_share_sections }, { RW, rw_share_sections } } }, \
+	{ .name = "create, signal, put of own fences, " #threads " threads", SCALING, BENCH_SHARED(threads, need), .peer = CV, \
+		.impls = { { LF, lf_share_own }, { CV, cv_share_own } } }, \
+	{ .name = "emit, add, signal on one timeline, " #threads " threads", SCALING, BENCH_SHARED(threads, need), .peer = CV, \
+		.impls = { { LF, lf_share_callbacks }, { CV, cv_share_callbacks } } }
+#define SCALING .scaling = true, .repeats = 11
+
 static const struct bench_case cases[] = {
 	{ .name = "create, put", ONE_CPU, .peer = CV, .max_ratio = 0.8,
 		.impls = { { LF, lf_create_put }, { CV, cv_create_put }, { FX, fx_create_put }, FUTURE(create_put) } },
@@ -877,6 +1101,11 @@ static const struct bench_case cases[] = {
 	{ .name = "create, publish, put", ONE_CPU, .max_n = 1024, .impls = { { LF, lf_create_publish_put } } },
 	{ .name = "the machine: a clock read (lf_now)", ONE_CPU,
 		.impls = { { LF, lf_clock }, { "a compare-exchange", compare_exchange }, { "malloc + free of a fence", malloc_free } } },
+	THREADS(1, 1),
+	THREADS(2, 2),
+	THREADS(4, 2),
+	THREADS(8, 2),
+	THREADS(16, 2),
 };
 
 int main(int argc, char **argv)

@@ -35,6 +35,7 @@
  *                     being free, so that what is mapped was unmapped some time ago.
  *   readers           On the wall, the reader that is timed on one CPU, the other thread on the other.
  *   replacing 16      16 requests in a transaction, for the same addresses with other flags. "by one": one request over all of them.
+ *   scaling           Sets of up to 10,000,000 mappings, and threads that share lookups in 100,000. "In all" counts mapping objects, too.
  *   a held version    The memory that it keeps, after that many mappings were replaced, each in a transaction. A std::map would have to be
  *                     copied as a whole.
  */
@@ -713,6 +714,33 @@ INLINE void dependent(struct bench_run *run, const struct space_ops *ops)
 	bench_stop(run);
 }
 
+/* Threads that look up, each its own share. */
+#define SHARED PARAM(KIND_PAGES, 100000)
+
+struct reader {
+	const struct set *set;
+	const struct space_ops *ops;
+	const struct lookups *lookups;
+};
+
+INLINE void read_part(const struct reader *reader, const struct space_ops *ops, size_t n, size_t thread)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint64_t offset;
+
+		BENCH_CHECK(ops->lookup(reader->set->space, reader->lookups->vas[(thread * n + i) % LOOKUPS], &offset));
+	}
+}
+
+INLINE void share_lookups(struct bench_run *run, const struct space_ops *ops, void (*work)(void *arg, size_t n, size_t thread))
+{
+	static struct lookups lookups;
+	struct reader reader = { .set = set_of(ops, SHARED), .ops = ops, .lookups = &lookups };
+
+	choose(reader.set, &lookups, LOOKUPS);
+	bench_share(run, work, &reader);
+}
+
 /* One view for many. */
 static void lf_views(struct bench_run *run)
 {
@@ -751,6 +779,21 @@ INLINE void map_batch(struct bench_run *run, struct set *set, const struct space
 	bench_stop(run);
 	for (size_t i = 0; i < BATCH; i++)
 		ops->unmap(set->space, range_at(set, i));
+	set->head = (set->head + BATCH) % set->layout->slots;
+}
+
+INLINE void unmap_batch(struct bench_run *run, struct set *set, const struct space_ops *ops)
+{
+	struct range batch[BATCH];
+
+	for (size_t i = 0; i < BATCH; i++)
+		batch[i] = *range_at(set, i);
+	bench_start(run);
+	for (size_t i = 0; i < BATCH; i++)
+		ops->unmap(set->space, &batch[i]);
+	bench_stop(run);
+	for (size_t i = 0; i < BATCH; i++)
+		ops->map(set->space, range_at(set, set->layout->n + i));
 	set->head = (set->head + BATCH) % set->layout->slots;
 }
 
@@ -839,6 +882,11 @@ INLINE void map_one(struct bench_run *run, const struct space_ops *ops)
 	batches(run, ops, map_batch);
 }
 
+INLINE void unmap_one(struct bench_run *run, const struct space_ops *ops)
+{
+	batches(run, ops, unmap_batch);
+}
+
 INLINE void split(struct bench_run *run, const struct space_ops *ops)
 {
 	batches(run, ops, split_batch);
@@ -903,6 +951,15 @@ INLINE void malloced(struct bench_run *run, const struct space_ops *ops)
 	struct set *set = set_of(ops, run->param);
 
 	bench_value(run, (set->bytes + (int64_t)set->layout->n - 1) / (int64_t)set->layout->n);
+}
+
+/* Mapping objects, too. */
+INLINE void in_all(struct bench_run *run, const struct space_ops *ops)
+{
+	struct set *set = set_of(ops, run->param);
+	int64_t n = (int64_t)set->layout->n;
+
+	bench_value(run, (set->bytes + n - 1) / n + chunk(ops->who == LIBFENCE ? sizeof(struct lf_mapping) : sizeof(struct peer_mapping)));
 }
 
 #define HELD 100000 /* mappings, of which run->param are replaced since */
@@ -985,6 +1042,17 @@ static void lf_lock_externals(struct bench_run *run)
 		op(run, &name##_ops); \
 	}
 
+#define SHARE(name) \
+	static void name##_part(void *arg, size_t n, size_t thread) \
+	{ \
+		read_part(arg, &name##_ops, n, thread); \
+	} \
+\
+	static void name##_share(struct bench_run *run) \
+	{ \
+		share_lookups(run, &name##_ops, name##_part); \
+	}
+
 IMPLEMENT(lf, alone)
 IMPLEMENT(lf, together)
 IMPLEMENT(lf, churned)
@@ -996,6 +1064,9 @@ IMPLEMENT(lf, split)
 IMPLEMENT(lf, replace)
 IMPLEMENT(lf, replace_by_one)
 IMPLEMENT(lf, malloced)
+IMPLEMENT(lf, unmap_one)
+IMPLEMENT(lf, in_all)
+SHARE(lf)
 
 #ifdef HAVE_PEER_MAP
 IMPLEMENT(sm, alone)
@@ -1007,6 +1078,9 @@ IMPLEMENT(sm, pairs)
 IMPLEMENT(sm, split)
 IMPLEMENT(sm, replace)
 IMPLEMENT(sm, malloced)
+IMPLEMENT(sm, unmap_one)
+IMPLEMENT(sm, in_all)
+SHARE(sm)
 IMPLEMENT(sm, held)
 
 /* What budgets of splitting and replacing are multiples of. */
@@ -1033,6 +1107,9 @@ IMPLEMENT(lh, dependent)
 IMPLEMENT(lh, map_one)
 IMPLEMENT(lh, pairs)
 IMPLEMENT(lh, malloced)
+IMPLEMENT(lh, unmap_one)
+IMPLEMENT(lh, in_all)
+SHARE(lh)
 #define LH(op) { "rculfhash", lh_##op }
 #else
 #define LH(op) { "rculfhash", NULL }
@@ -1057,9 +1134,9 @@ IMPLEMENT(bt, malloced)
 #define CPU        .clock = BENCH_THREAD_TIME, .cpus = 1
 #define LOOKUP     .step = 64, .max_n = LOOKUPS
 #define UPDATE     .step = BATCH, .max_n = UPDATES
-#define PAGES(n)   .param = PARAM(KIND_PAGES, n)
-#define MIXED(n)   .param = PARAM(KIND_MIXED, n)
-#define THREE(n)   .param = PARAM(KIND_THREE, n)
+#define PAGES(n)   .param = PARAM(KIND_PAGES, n), .size = n
+#define MIXED(n)   .param = PARAM(KIND_MIXED, n), .size = n
+#define THREE(n)   .param = PARAM(KIND_THREE, n), .size = n
 #define OF_MAP(x)  .peer = "std::map", .max_ratio = x
 #define OF_HASH(x) .peer = "rculfhash", .max_ratio = x
 #define OF_ONE(x)  .peer = STD_MAP_ONE, .max_ratio = x
@@ -1088,6 +1165,23 @@ IMPLEMENT(bt, malloced)
 #define HOLD(n) \
 	{ .name = "a version held while " #n " of 100000 are replaced: kept", BYTES, .param = n, \
 		.impls = { { "libfence", lf_hold }, COPY } }
+
+/* Lookups, updates, and memory as the number grows. */
+#define SCALE(n, ...) \
+	{ .name = "lookup, " #n " mappings", SCALING, CPU, LOOKUP, PAGES(n), OF_MAP(0), .impls = { LF(alone), SM(alone), LH(alone) }, \
+		__VA_ARGS__ }, \
+	{ .name = "map one, " #n " mappings", SCALING, CPU, UPDATE, PAGES(n), OF_MAP(0), \
+		.impls = { LF(map_one), SM(map_one), LH(map_one) }, __VA_ARGS__ }, \
+	{ .name = "unmap one, " #n " mappings", SCALING, CPU, UPDATE, PAGES(n), OF_MAP(0), \
+		.impls = { LF(unmap_one), SM(unmap_one), LH(unmap_one) }, __VA_ARGS__ }, \
+	{ .name = "the tree, for each of, " #n " mappings", SCALING, BYTES, PAGES(n), \
+		.impls = { LF(malloced), SM(malloced), LH(malloced) }, __VA_ARGS__ }, \
+	{ .name = "in all, for each of, " #n " mappings", SCALING, BYTES, PAGES(n), .impls = { LF(in_all), SM(in_all), LH(in_all) }, \
+		__VA_ARGS__ }
+#define READERS(threads, need) \
+	{ .name = "lookups in 100000, " #threads " threads", SCALING, BENCH_SHARED(threads, need), OF_MAP(0), \
+		.impls = { LF(share), SM(share), LH(share) } }
+#define SCALING .scaling = true, .repeats = 11
 
 static const struct bench_case cases[] = {
 	LOOKUP_PAGES(1000, 0.25),
@@ -1134,6 +1228,16 @@ static const struct bench_case cases[] = {
 	HOLD(100000),
 	{ .name = "lock 64 external buffers and reserve, each", CPU, .step = EXTERNALS, .peer = BENCH_MUTEX,
 		.max_ratio = BENCH_IN_PAIRS(43), .impls = { { "libfence", lf_lock_externals }, { BENCH_MUTEX, bench_mutex_pairs } } },
+	SCALE(1000, ),
+	SCALE(10000, ),
+	SCALE(100000, ),
+	SCALE(1000000, ),
+	SCALE(10000000, .memory = (size_t)8 << 30),
+	READERS(1, 1),
+	READERS(2, 2),
+	READERS(4, 2),
+	READERS(8, 2),
+	READERS(16, 2),
 };
 
 int main(int argc, char **argv)

@@ -12,9 +12,13 @@
  *                     growing and compacting of the list that this needs is in the time, frees that wait for a grace period are not.
  *   walk              Section, cursor, and one lf_fence_is_signaled() for each fence. The CPU time of one of the readers. The writer adds
  *                     the same 16 fences again and again, so that readers see lists of 16 and more.
+ *   scaling           1 to 1,024 fences, each of a context of its own; those that are added take the place of one of them. Asking and walking
+ *                     are for each fence; a snapshot is taken and put. Threads that lock take 4 of 64 reservations in random order; the
+ *                     peer sorts what it locks. Bytes are those of lists, without fences.
  *   a transaction     From a ticket to the last unlock, on the wall, until both threads have done theirs: the time that each had for one.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -24,6 +28,7 @@
 #include "peers.h"
 
 #define OTHERS     16 /* fences in a list */
+#define MOST       1024
 #define LOCKS      8 /* of a transaction */
 #define ADDS       256 /* between two drains */
 #define AT_A_TIME  64 /* what a partner does before it looks whether to stop */
@@ -45,8 +50,8 @@ static void drain(struct bench_run *run)
 struct lf_list {
 	struct lf_resv resv;
 	size_t count;
-	struct lf_timeline *timelines[OTHERS];
-	struct lf_fence *fences[OTHERS];
+	struct lf_timeline *timelines[MOST];
+	struct lf_fence *fences[MOST];
 };
 
 static struct lf_timeline *lf_make_timeline(void)
@@ -267,7 +272,7 @@ static size_t lf_walk(struct lf_resv *resv, size_t n)
 		}
 		lf_read_unlock();
 	}
-	BENCH_CHECK(pending == seen && seen >= n * OTHERS);
+	BENCH_CHECK(pending == seen && seen >= n);
 	return seen;
 }
 
@@ -306,7 +311,7 @@ static size_t cv_walk(struct cv_resv *resv, size_t n)
 		seen += resv->count;
 		pthread_mutex_unlock(&resv->lock);
 	}
-	BENCH_CHECK(pending == seen && seen >= n * OTHERS);
+	BENCH_CHECK(pending == seen && seen >= n);
 	return seen;
 }
 
@@ -480,6 +485,260 @@ static void lf_walk_written(struct bench_run *run)
 static void cv_walk_written(struct bench_run *run)
 {
 	cv_walks(run, true);
+}
+
+/* --- Lists as they grow ---------------------------------------------------------------------------------------------------- */
+
+/* What was added was there before, so nothing is published anew; the list is compacted now and then. */
+static void lf_scale_add(struct bench_run *run)
+{
+	struct lf_list *list = lf_list_create((size_t)run->param);
+
+	for (size_t done = 0; done < run->n; done += ADDS) {
+		bench_start(run);
+		for (size_t i = 0; i < ADDS; i++)
+			lf_add(&list->resv, list->fences[i % list->count]);
+		bench_stop(run);
+		drain(run);
+	}
+	lf_list_destroy(list);
+}
+
+static void cv_scale_add(struct bench_run *run)
+{
+	size_t count = (size_t)run->param;
+	struct cv_resv *list = cv_list_create(count);
+	struct cv_fence *f = cv_make();
+
+	bench_start(run);
+	for (size_t i = 0; i < run->n; i++)
+		cv_add(list, f, i % count + 1);
+	bench_stop(run);
+	cv_fence_put(f);
+	cv_resv_destroy(list);
+}
+
+static void lf_scale_test(struct bench_run *run)
+{
+	struct lf_list *list = lf_list_create((size_t)run->param);
+	size_t yes = 0;
+
+	lf_list_signal(list);
+	bench_start(run);
+	for (size_t i = 0; i < run->n; i += list->count)
+		yes += lf_resv_test_signaled(&list->resv, LF_USAGE_READ);
+	bench_stop(run);
+	BENCH_CHECK(yes * list->count == run->n);
+	lf_list_destroy(list);
+}
+
+static void cv_scale_test(struct bench_run *run)
+{
+	struct cv_resv *list = cv_list_create((size_t)run->param);
+	size_t yes = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		cv_fence_signal(list->entries[i].fence, 0);
+	bench_start(run);
+	for (size_t i = 0; i < run->n; i += list->count)
+		yes += cv_resv_test(list);
+	bench_stop(run);
+	BENCH_CHECK(yes * list->count == run->n);
+	cv_resv_destroy(list);
+}
+
+static void lf_scale_walk(struct bench_run *run)
+{
+	struct lf_list *list = lf_list_create((size_t)run->param);
+
+	bench_start(run);
+	lf_walk(&list->resv, run->n / list->count);
+	bench_stop(run);
+	lf_list_destroy(list);
+}
+
+static void cv_scale_walk(struct bench_run *run)
+{
+	struct cv_resv *list = cv_list_create((size_t)run->param);
+
+	bench_start(run);
+	cv_walk(list, run->n / list->count);
+	bench_stop(run);
+	cv_resv_destroy(list);
+}
+
+static void lf_scale_snapshot(struct bench_run *run)
+{
+	struct lf_list *list = lf_list_create((size_t)run->param);
+
+	bench_start(run);
+	for (size_t i = 0; i < run->n; i++) {
+		struct lf_snapshot snapshot;
+
+		lf_resv_snapshot(&list->resv, &snapshot);
+		lf_snapshot_put(&snapshot);
+	}
+	bench_stop(run);
+	lf_list_destroy(list);
+}
+
+/* A copy with references. */
+static void cv_scale_snapshot(struct bench_run *run)
+{
+	struct cv_resv *list = cv_list_create((size_t)run->param);
+
+	bench_start(run);
+	for (size_t i = 0; i < run->n; i++) {
+		struct cv_fence **copy = malloc(list->count * sizeof(struct cv_fence *));
+		size_t count = list->count;
+
+		BENCH_CHECK(copy);
+		pthread_mutex_lock(&list->lock);
+		for (size_t k = 0; k < count; k++)
+			copy[k] = cv_fence_get(list->entries[k].fence);
+		pthread_mutex_unlock(&list->lock);
+		for (size_t k = 0; k < count; k++)
+			cv_fence_put(copy[k]);
+		free(copy);
+	}
+	bench_stop(run);
+	cv_resv_destroy(list);
+}
+
+static int64_t allocated(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return (int64_t)(info.uordblks + info.hblkhd);
+}
+
+/* So many lists of the same fences that blocks which malloc keeps at hand do not count. */
+#define LISTS 1024
+
+static void lf_scale_bytes(struct bench_run *run)
+{
+	struct lf_list *list = lf_list_create((size_t)run->param);
+	struct lf_resv *resvs = bench_alloc(LISTS * sizeof(*resvs));
+	int64_t before;
+
+	BENCH_CHECK(lf_reclaim_barrier() == 0);
+	before = allocated();
+	for (size_t i = 0; i < LISTS; i++) {
+		lf_resv_init(&resvs[i], NULL);
+		for (size_t k = 0; k < list->count; k++)
+			lf_add(&resvs[i], list->fences[k]);
+	}
+	BENCH_CHECK(lf_reclaim_barrier() == 0);
+	bench_value(run, (allocated() - before) / (int64_t)(LISTS * list->count));
+	for (size_t i = 0; i < LISTS; i++)
+		lf_resv_fini(&resvs[i]);
+	lf_list_destroy(list);
+	free(resvs);
+}
+
+static void cv_scale_bytes(struct bench_run *run)
+{
+	size_t count = (size_t)run->param;
+	struct cv_resv *list = cv_list_create(count), *lists[LISTS];
+	int64_t before = allocated();
+
+	for (size_t i = 0; i < LISTS; i++) {
+		lists[i] = cv_resv_create();
+		BENCH_CHECK(lists[i]);
+		for (size_t k = 0; k < count; k++)
+			cv_add(lists[i], list->entries[k].fence, k + 1);
+	}
+	bench_value(run, (allocated() - before) / (int64_t)(LISTS * count));
+	for (size_t i = 0; i < LISTS; i++)
+		cv_resv_destroy(lists[i]);
+	cv_resv_destroy(list);
+}
+
+/* --- Threads that lock ----------------------------------------------------------------------------------------------------- */
+
+#define POOL 64 /* reservations */
+#define SOME 4 /* that a transaction locks */
+
+struct pool {
+	struct lf_resv *resvs;
+	struct cv_resv *mutexes[POOL];
+};
+
+/* Different ones, in random order; each thread has numbers of its own. */
+static void choose_some(uint64_t *state, size_t *chosen)
+{
+	uint64_t random = *state = *state * 6364136223846793005 + 1442695040888963407; /* Knuth, MMIX */
+
+	for (size_t i = 0; i < SOME; i++) /* 64 are split into 4 parts, one of each; the parts change places */
+		chosen[(i + (random >> 62)) % SOME] = i * (POOL / SOME) + (random >> (30 + 6 * i)) % (POOL / SOME);
+}
+
+static void lf_lock_some(void *arg, size_t n, size_t thread)
+{
+	struct pool *pool = arg;
+	uint64_t state = thread;
+	size_t chosen[SOME];
+
+	for (size_t i = 0; i < n; i++) {
+		struct lf_exec x;
+
+		choose_some(&state, chosen);
+		lf_exec_init(&x, NULL);
+		while (lf_exec_next(&x)) {
+			for (size_t k = 0; k < SOME; k++)
+				lf_exec_lock(&x, &pool->resvs[chosen[k]], 0);
+		}
+		BENCH_CHECK(lf_exec_error(&x) == 0);
+		lf_exec_fini(&x);
+	}
+}
+
+static int compare_sizes(const void *a, const void *b)
+{
+	size_t x = *(const size_t *)a, y = *(const size_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void cv_lock_some(void *arg, size_t n, size_t thread)
+{
+	struct pool *pool = arg;
+	uint64_t state = thread;
+	size_t chosen[SOME];
+
+	for (size_t i = 0; i < n; i++) {
+		choose_some(&state, chosen);
+		qsort(chosen, SOME, sizeof(*chosen), compare_sizes);
+		for (size_t k = 0; k < SOME; k++)
+			pthread_mutex_lock(&pool->mutexes[chosen[k]]->lock);
+		for (size_t k = 0; k < SOME; k++)
+			pthread_mutex_unlock(&pool->mutexes[chosen[k]]->lock);
+	}
+}
+
+static void lf_share_locks(struct bench_run *run)
+{
+	struct pool pool = { .resvs = bench_alloc(POOL * sizeof(struct lf_resv)) };
+
+	for (size_t i = 0; i < POOL; i++)
+		lf_resv_init(&pool.resvs[i], NULL);
+	bench_share(run, lf_lock_some, &pool);
+	for (size_t i = 0; i < POOL; i++)
+		lf_resv_fini(&pool.resvs[i]);
+	free(pool.resvs);
+}
+
+static void cv_share_locks(struct bench_run *run)
+{
+	struct pool pool = { 0 };
+
+	for (size_t i = 0; i < POOL; i++) {
+		pool.mutexes[i] = cv_resv_create();
+		BENCH_CHECK(pool.mutexes[i]);
+	}
+	bench_share(run, cv_lock_some, &pool);
+	for (size_t i = 0; i < POOL; i++)
+		cv_resv_destroy(pool.mutexes[i]);
 }
 
 /* --- Transactions of two threads that meet ------------------------------------------------------------------------------- */
@@ -661,6 +920,24 @@ static void cv_duel(struct bench_run *run)
 	{ .name = "walk of 16, " text " and a writer, a fence", ANCHORED, .cpus = 2, .step = 64, .param = readers, .calls = true, \
 		.max_ratio = BENCH_IN_PAIRS(budget), .impls = { { LF, lf_walk_written }, PAIR, { CV, cv_walk_written } } }
 
+#define SCALING .scaling = true, .repeats = 11
+#define TIMED   .clock = BENCH_THREAD_TIME, .cpus = 1, .peer = CV
+#define LIST(n) \
+	{ .name = "lock, reserve, add, unlock, " #n " fences", SCALING, TIMED, .step = ADDS, .param = n, \
+		.impls = { { LF, lf_scale_add }, { CV, cv_scale_add } } }, \
+	{ .name = "test_signaled, each of, " #n " fences", SCALING, TIMED, .step = MOST, .param = n, \
+		.impls = { { LF, lf_scale_test }, { CV, cv_scale_test } } }, \
+	{ .name = "walk, each of, " #n " fences", SCALING, TIMED, .step = MOST, .param = n, \
+		.impls = { { LF, lf_scale_walk }, { CV, cv_scale_walk } } }, \
+	{ .name = "snapshot of, " #n " fences", SCALING, TIMED, .step = 64, .param = n, \
+		.impls = { { LF, lf_scale_snapshot }, { CV, cv_scale_snapshot } } }, \
+	{ .name = "bytes of the list, for each of, " #n " fences", SCALING, .clock = BENCH_NO_TIME, .unit = "bytes", .param = n, \
+		.impls = { { LF, lf_scale_bytes }, { CV, cv_scale_bytes } } }
+#define LOCKERS(threads, need) \
+	{ .name = "lock 4 of 64 reservations, " #threads " threads", SCALING, BENCH_SHARED(threads, need), .peer = SORTED, \
+		.impls = { { LF, lf_share_locks }, { SORTED, cv_share_locks } } }
+#define SORTED "mutexes, sorted"
+
 static const struct bench_case cases[] = {
 	{ .name = "lock, unlock", ANCHORED, .cpus = 1, .step = 512, .max_ratio = 1.2, .impls = { { LF, lf_lock_one }, PAIR } },
 	{ .name = "with a ticket, each of 8", ANCHORED, .cpus = 1, .step = 512, .max_ratio = 1.6,
@@ -685,6 +962,17 @@ static const struct bench_case cases[] = {
 		.peer = BENCH_MUTEX, .max_ratio = BENCH_IN_PAIRS(590),
 		.impls = { { LF, lf_duel }, PAIR, { CV, cv_duel }, { "libfence, exec", lf_duel_exec },
 			{ "libfence, wound-wait", lf_duel_wound } } },
+	LIST(1),
+	LIST(4),
+	LIST(16),
+	LIST(64),
+	LIST(256),
+	LIST(1024),
+	LOCKERS(1, 1),
+	LOCKERS(2, 2),
+	LOCKERS(4, 2),
+	LOCKERS(8, 2),
+	LOCKERS(16, 2),
 };
 
 int main(int argc, char **argv)
