@@ -70,4 +70,13 @@ static inline bool refcount_put(lf_atomic_u32 *count, const char *what)
 	return old == 1;
 }
 
+/* Ends the last reference, if the caller's is that. Returns whether it was; else the caller has it still. */
+static inline bool refcount_put_only(lf_atomic_u32 *count)
+{
+	uint32_t only = 1;
+
+	/* order: refcount (acquire): whoever ends the object sees what every holder did */
+	return u32_cas(count, &only, 0, PLANT_ORDER(222, memory_order_relaxed, memory_order_acquire), memory_order_relaxed);
+}
+
 #endif /* LF_BASE_REFCOUNT_H */

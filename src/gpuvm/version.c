@@ -96,11 +96,6 @@ static struct lf_held *keeper(const struct lf_vm *vm, const struct burial *b, ui
 	return h && h->version >= birth ? h : NULL;
 }
 
-static uint64_t mapping_birth(const struct lf_mapping *m)
-{
-	return m->tag & ~MAPPING_FLAGS;
-}
-
 static void count_pinned(struct lf_vm *vm, struct lf_held *h) LF_REQUIRES(&vm->spin)
 {
 	h->pinned++;
@@ -340,10 +335,12 @@ void version_publish(struct lf_vm *vm, struct lf_va_edit *edit, struct lf_mappin
 	b.up_to = version - 1;
 	if (any_held && !PLANTED(93)) {
 		nodes = keep_nodes(&b, nodes);
+		if (!PLANTED(221))
+			mapping_own_list(gone);
 		gone = keep_mappings(&b, gone);
 	}
 	free_nodes(nodes);
-	free_mappings(gone);
+	mapping_end_list(gone);
 	vm_bo_put_list(reaped);
 }
 

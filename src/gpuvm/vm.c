@@ -274,19 +274,20 @@ int vm_check_change(const struct lf_vm *vm, const char *function)
 	return 0;
 }
 
-/* Takes all mappings of the version asked for out of their lists. They are linked by next. */
+/* Takes all mappings of the version asked for out of their lists. They are linked by next, in this order (M5). */
 static struct lf_mapping *unlink_all(struct lf_vm *vm)
 {
 	struct va_node *root = (struct va_node *)ptr_load(&vm->root, memory_order_relaxed); /* relaxed: written under the reservation */
 	uint64_t page = 0, first, last, end = vm->extent >> vm->shift;
-	struct lf_mapping *list = NULL, *m;
+	struct lf_mapping *list = NULL, **link = &list, *m;
 
 	for (;; page = last + 1) {
 		m = va_tree_extent(root, page, &first, &last);
 		if (m) {
 			mapping_unlink(m);
-			m->next = list;
-			list = m;
+			m->next = NULL;
+			*link = m;
+			link = &m->next;
 			last = vm_page(vm, mapping_last(m));
 		}
 		if (last >= end)

@@ -97,7 +97,8 @@ static inline uint64_t mapping_last(const struct lf_mapping *m)
 
 /*
  * Makes the edit's tree the VM's, as a new version, and buries what it does not have any more. The caller holds the VM's reservation. The
- * mappings of @gone are linked by next, and in no list. @hold, if it is not NULL, holds the new version from its first moment on.
+ * mappings of @gone are linked by next, in no list, and as mapping_end_list() wants them. @hold, if it is not NULL, holds the new version
+ * from its first moment on.
  */
 void version_publish(struct lf_vm *vm, struct lf_va_edit *edit, struct lf_mapping *gone, struct lf_held *hold);
 
@@ -117,7 +118,16 @@ void version_close(struct lf_vm_bo *vm_bo);
 #define MAPPING_KEPT  (UINT64_C(1) << 62)
 #define MAPPING_FLAGS (MAPPING_GONE | MAPPING_KEPT)
 
-/* A mapping with one reference, the tree's; NULL without memory. Takes a reference on @vm_bo, or, if that is NULL, on @vm. */
+/* What it says at any time: that the mapping has a reference on its VM_BO, or on the VM, of its own (M3). */
+#define MAPPING_OWNS (UINT64_C(1) << 61)
+
+/* The first version that has it. */
+static inline uint64_t mapping_birth(const struct lf_mapping *m)
+{
+	return m->tag & ~(MAPPING_FLAGS | MAPPING_OWNS);
+}
+
+/* A mapping with one reference, the tree's; NULL without memory. */
 struct lf_mapping *mapping_create(struct lf_vm *vm, const struct lf_map_desc *desc, uint64_t birth);
 
 /* A piece of one, with what the driver keeps there, but without its split hook being called. */
@@ -126,6 +136,15 @@ struct lf_mapping *mapping_create_piece(const struct lf_mapping *of, uint64_t va
 /* Frees one that no reader sees, without its release hook. */
 void mapping_discard(struct lf_mapping *m);
 
+/* Makes mappings, linked by next, independent of their VM_BOs' lists (M3). */
+void mapping_own_list(struct lf_mapping *list);
+
+/*
+ * Ends the tree's reference on mappings that are in no list any more, linked by next, in the order in which they were taken out. The caller
+ * has held the VM's reservation since then.
+ */
+void mapping_end_list(struct lf_mapping *list);
+
 /* Whether the mapping's buffer was closed in or before a version. */
 static inline bool mapping_is_dead(const struct lf_mapping *m, uint64_t version)
 {
@@ -133,7 +152,7 @@ static inline bool mapping_is_dead(const struct lf_mapping *m, uint64_t version)
 	return m->vm_bo && u64_load(&m->vm_bo->dead_from, memory_order_relaxed) <= version;
 }
 
-/* The list of a VM_BO's mappings in the version asked for; under the VM's reservation. */
+/* Puts mappings, linked by next, into the list of a VM_BO's mappings in the version asked for, and takes them out; under the reservation. */
 void mapping_link(struct lf_mapping *m);
 void mapping_unlink(struct lf_mapping *m);
 

@@ -67,6 +67,11 @@ int txn_check(const struct lf_txn *txn, const char *function)
 	return library_poisoned() ? -EOWNERDEAD : txn->error;
 }
 
+static bool is_born(const struct lf_txn *txn, const struct lf_mapping *m)
+{
+	return mapping_birth(m) == txn->edit.birth;
+}
+
 static void txn_assert_valid(const struct lf_txn *txn)
 {
 	struct lf_view view;
@@ -76,7 +81,7 @@ static void txn_assert_valid(const struct lf_txn *txn)
 	lf_txn_view(txn, &view);
 	vm_check_view(&view);
 	for (const struct lf_mapping *m = txn->born; m; m = m->next) {
-		invariant(m->tag == txn->edit.birth); /* X1 */
+		invariant(is_born(txn, m)); /* X1 */
 		invariant(!m->of || (m->of->tag & MAPPING_GONE)); /* X2 */
 	}
 	for (const struct lf_mapping *m = txn->gone; m; m = m->of)
@@ -147,11 +152,6 @@ void lf_txn_view(const struct lf_txn *txn, struct lf_view *ret_view)
 
 /* --- Lists ------------------------------------------------------------------------------------------------------------------- */
 
-static bool is_born(const struct lf_txn *txn, const struct lf_mapping *m)
-{
-	return m->tag == txn->edit.birth;
-}
-
 static void add_born(struct lf_txn *txn, struct lf_mapping *m)
 {
 	m->prev = NULL;
@@ -180,7 +180,8 @@ static void take_out(struct lf_txn *txn, struct lf_mapping *m)
 	txn->sorted = false;
 	if (is_born(txn, m)) {
 		remove_born(txn, m);
-		lf_mapping_put(m);
+		m->next = NULL;
+		mapping_end_list(m);
 		return;
 	}
 	m->tag |= MAPPING_GONE;
@@ -684,18 +685,19 @@ static void end(struct lf_txn *txn)
 	free_prefetches(txn);
 }
 
-/* What goes leaves its VM_BO's list, and is linked by next from here on. */
+/* What goes leaves its VM_BO's list, and is linked by next from here on, in this order (M5). */
 static struct lf_mapping *unlink_gone(struct lf_txn *txn)
 {
-	struct lf_mapping *m, *list = NULL;
+	struct lf_mapping *m, *list = NULL, **link = &list;
 
 	while ((m = txn->gone) != NULL) {
 		txn->gone = m->of;
 		m->of = NULL;
 		m->tag &= ~MAPPING_FLAGS;
 		mapping_unlink(m);
-		m->next = list;
-		list = m;
+		m->next = NULL;
+		*link = m;
+		link = &m->next;
 	}
 	return list;
 }
@@ -719,9 +721,10 @@ static void add_up(lf_atomic_u64 *count, int64_t more)
 void txn_publish(struct lf_txn *txn, struct lf_held *hold)
 {
 	struct lf_vm *vm = txn->vm;
-	struct lf_mapping *gone = unlink_gone(txn);
+	struct lf_mapping *gone;
 
-	link_born(txn);
+	link_born(txn); /* first: a list whose mappings are all replaced does not become empty */
+	gone = unlink_gone(txn);
 	add_up(&vm->mappings, txn->mappings);
 	add_up(&vm->nodes, txn->edit.nodes);
 	add_up(&vm->bytes, txn->edit.bytes);
@@ -758,10 +761,8 @@ void lf_txn_abort(struct lf_txn *txn)
 		m->of = NULL;
 		m->tag &= ~MAPPING_FLAGS;
 	}
-	while ((m = txn->born) != NULL) {
-		txn->born = m->next;
-		lf_mapping_put(m);
-	}
+	mapping_end_list(txn->born);
+	txn->born = NULL;
 	va_edit_abort(&txn->edit);
 	end(txn);
 }

@@ -979,6 +979,95 @@ static void a_mapping_keeps_its_vm_bo_and_buffer(void **state)
 	assert_int_equal(count_get(&released), 1);
 }
 
+/* Two go in one transaction; whichever somebody else has, keeps the VM_BO, although both borrowed the same reference until then. */
+static void each_of_several_mappings_keeps_the_vm_bo(void **state)
+{
+	for (unsigned kept = 0; kept < 2; kept++) {
+		const struct lf_vm_desc desc = { .name = "kept" };
+		struct lf_vm *vm = vm_new(&desc);
+		unsigned released = 0;
+		struct lf_bo *bo = NULL;
+		struct lf_vm_bo *vm_bo, *found;
+		struct lf_mapping *m;
+
+		assert_int_equal(bo_create(4 * PAGE, NULL, &released, &bo), 0);
+		vm_bo = obtain(vm, bo);
+		map_now(vm, vm_bo, 0, PAGE, 0);
+		map_now(vm, vm_bo, PAGE, PAGE, 2 * PAGE);
+		m = lf_vm_lookup_get(vm, kept * PAGE);
+		lf_vm_bo_put(vm_bo);
+		unmap_now(vm, 0, 2 * PAGE);
+		assert_int_equal(lf_reclaim_barrier(), 0);
+		found = lf_vm_bo_find(vm, bo);
+		assert_ptr_equal(found, vm_bo);
+		lf_vm_bo_put(found);
+		lf_mapping_put(m);
+		assert_int_equal(lf_reclaim_barrier(), 0);
+		assert_null(lf_vm_bo_find(vm, bo));
+		lf_bo_put(bo);
+		vm_end(vm);
+		assert_int_equal(lf_reclaim_barrier(), 0);
+		assert_int_equal(count_get(&released), 1);
+	}
+}
+
+static void a_held_version_keeps_the_vm_bos_of_its_mappings(void **state)
+{
+	const struct lf_vm_desc desc = { .name = "kept" };
+	struct lf_vm *vm = vm_new(&desc);
+	struct lf_bo *bo = bo_new(4 * PAGE, NULL);
+	struct lf_vm_bo *vm_bo = obtain(vm, bo), *found;
+	struct lf_held *held;
+
+	map_now(vm, vm_bo, 0, PAGE, 0);
+	assert_int_equal(lf_vm_hold(vm, &held), 0);
+	map_now(vm, vm_bo, PAGE, PAGE, 2 * PAGE); /* which the version does not have */
+	lf_vm_bo_put(vm_bo);
+	unmap_now(vm, 0, 2 * PAGE);
+	assert_int_equal(lf_reclaim_barrier(), 0);
+	found = lf_vm_bo_find(vm, bo);
+	assert_ptr_equal(found, vm_bo);
+	lf_vm_bo_put(found);
+	lf_held_put(held);
+	assert_int_equal(lf_reclaim_barrier(), 0);
+	assert_null(lf_vm_bo_find(vm, bo));
+	lf_bo_put(bo);
+	vm_end(vm);
+}
+
+/* What was mapped and replaced in one transaction, of a buffer that has nothing else there, and by an abort. */
+static void what_a_transaction_drops_lets_go_of_its_vm_bo(void **state)
+{
+	const struct lf_vm_desc desc = { .name = "kept" };
+	struct lf_vm *vm = vm_new(&desc);
+	struct lf_bo *bo = bo_new(4 * PAGE, NULL);
+	struct lf_vm_bo *vm_bo = obtain(vm, bo);
+	struct lf_map_desc first = { .va = 0, .size = 2 * PAGE, .vm_bo = vm_bo }, second = first;
+	struct lf_txn txn;
+
+	second.flags = 1;
+	for (unsigned commit = 0; commit < 2; commit++) {
+		assert_int_equal(lf_resv_lock(lf_vm_resv(vm), NULL), 0);
+		assert_int_equal(lf_txn_begin(&txn, vm), 0);
+		assert_int_equal(lf_txn_map(&txn, &first, NULL), 0);
+		assert_int_equal(lf_txn_map(&txn, &second, NULL), 0);
+		if (commit)
+			lf_txn_commit(&txn);
+		else
+			lf_txn_abort(&txn);
+		lf_resv_unlock(lf_vm_resv(vm));
+	}
+	lf_vm_bo_put(vm_bo);
+	vm_bo = lf_vm_bo_find(vm, bo);
+	assert_non_null(vm_bo);
+	lf_vm_bo_put(vm_bo);
+	unmap_now(vm, 0, 2 * PAGE);
+	assert_int_equal(lf_reclaim_barrier(), 0);
+	assert_null(lf_vm_bo_find(vm, bo));
+	lf_bo_put(bo);
+	vm_end(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1011,6 +1100,9 @@ int main(void)
 		TEST_WARM(evicting_and_validating_need_locks_and_a_hook),
 		TEST_WARM(a_vm_bo_keeps_its_buffer_and_its_vm),
 		TEST_WARM(a_mapping_keeps_its_vm_bo_and_buffer),
+		TEST_WARM(each_of_several_mappings_keeps_the_vm_bo),
+		TEST_WARM(a_held_version_keeps_the_vm_bos_of_its_mappings),
+		TEST_WARM(what_a_transaction_drops_lets_go_of_its_vm_bo),
 	};
 	return TEST_MAIN(tests);
 }
