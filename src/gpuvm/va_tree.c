@@ -385,11 +385,49 @@ static bool grow(struct lf_va_edit *e)
 	return true;
 }
 
+/* Whether a run of an owned node can become another word just so: it is all of slots @a to @b, and its neighbours are other words (T1). */
+static bool is_whole_run(const struct va_node *n, unsigned run, unsigned a, unsigned b, uintptr_t word)
+{
+	if (!(n->starts >> a & 1) || (n->starts & up_to(b) & ~up_to(a)) || (b < SLOTS - 1 && !(n->starts >> (b + 1) & 1)))
+		return false;
+	return (run == 0 || n->runs[run - 1] != word) && (b == SLOTS - 1 || n->runs[run + 1] != word);
+}
+
+/*
+ * What is asked for most often once an edit has its copies: pages that show one mapping, and whose run is within an owned node of the
+ * lowest level, shall show another. Returns whether that was it, and is done.
+ */
+static bool replace_in_place(const struct lf_va_edit *e, uint64_t first, uint64_t last, struct lf_mapping *m)
+{
+	unsigned shift = SLOT_BITS * root_level(e->root), a = (unsigned)first & (SLOTS - 1), run;
+	struct va_node *n = e->root;
+
+	if (!m || !is_owned(e, n) || first >> SLOT_BITS != last >> SLOT_BITS || last > last_page(root_level(n)))
+		return false;
+	for (; shift > 0 && is_owned(e, n); shift -= SLOT_BITS) {
+		uintptr_t word = n->runs[run_of(n, (unsigned)(first >> shift) & (SLOTS - 1))];
+
+		if (!word_is_child(word))
+			return false;
+		n = word_node(word);
+	}
+	if (shift > 0 || !is_owned(e, n))
+		return false;
+	run = run_of(n, a);
+	if (!is_whole_run(n, run, a, (unsigned)last & (SLOTS - 1), (uintptr_t)m))
+		return false;
+	n->runs[run] = (uintptr_t)m;
+	return true;
+}
+
 bool va_edit_set(struct lf_va_edit *edit, uint64_t first, uint64_t last, struct lf_mapping *m)
 {
 	struct va_node *root;
 	unsigned level;
 	bool done;
+
+	if (replace_in_place(edit, first, last, m))
+		return true;
 
 	while (m && last > last_page(root_level(edit->root))) {
 		if (!grow(edit))
