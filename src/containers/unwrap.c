@@ -98,14 +98,14 @@ static struct set_entry *set_place(const struct set *set, uint64_t key)
 	return &set->entries[i];
 }
 
-/* Sees to it that @n keys fit. Returns false when there is no memory. */
+/* Sees to it that @n keys fit, and when it grows, twice as many, since entering all anew is what costs. Returns false without memory. */
 static bool set_make_room(struct set *set, size_t n)
 {
 	struct set larger = { .count = set->count, .room = set->room ? set->room : 32 };
 
 	if (n * 2 <= set->room)
 		return true;
-	while (larger.room < n * 2)
+	while (larger.room < n * (set->room ? 4 : 2))
 		larger.room *= 2;
 	larger.entries = mem_alloc_array(0, larger.room, sizeof(*larger.entries));
 	if (!larger.entries)
