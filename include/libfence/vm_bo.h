@@ -61,7 +61,7 @@ LF_API struct lf_vm_bo *lf_vm_bo_find(struct lf_vm *vm, struct lf_bo *bo) LF_MUS
 LF_API struct lf_vm_bo *lf_vm_bo_get(struct lf_vm_bo *vm_bo);
 
 /**
- * Consumes the caller's reference; each mapping holds one, too.
+ * Consumes the caller's reference; its mappings keep it, too.
  *
  * @param vm_bo may be NULL
  *

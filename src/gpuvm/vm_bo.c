@@ -26,7 +26,7 @@
  * Locking: the buffer's spin for its list, vm->spin for the VM's lists and state; in this order where both are needed. Reservations: of the
  * VM for `mappings` and for taking out of vm->closed; of the buffer for evicting and validating.
  *
- * Lifetime: counted by its users and its mappings (mapping.c). What a reader can reach ends a grace period after the last put.
+ * Lifetime: counted by its users and by mappings or the list of them (mapping.c, M5). What a reader can reach ends a grace period after the last put.
  */
 #include "base/alloc.h"
 #include "base/refcount.h"
