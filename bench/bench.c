@@ -258,16 +258,16 @@ static struct bench_run run_once(const struct bench_case *c, size_t i, size_t n)
 	return run;
 }
 
-/* How many operations fill the time of a run. The runs that find it out are the warm-up. */
+/* How many operations fill the time of a run, less what other processes had of it. The runs that find it out are the warm-up. */
 static size_t calibrate(const struct bench_case *c, size_t i)
 {
 	int64_t length = options.run_ns * (c->stretch ? c->stretch : 1);
 	size_t n = c->step;
 
 	for (;;) {
-		struct bench_run run = run_once(c, i, n);
+		int64_t before = read_clock(BENCH_PROCESS_TIME), ns = run_once(c, i, n).ns, used = read_clock(BENCH_PROCESS_TIME) - before;
 
-		if (c->clock == BENCH_NO_TIME || options.smoke || run.ns >= length / 2 || (c->max_n && n * 2 > c->max_n))
+		if (c->clock == BENCH_NO_TIME || options.smoke || (ns >= length / 2 && used >= length / 2) || (c->max_n && n * 2 > c->max_n))
 			return n;
 		n *= 2;
 	}

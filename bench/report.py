@@ -80,7 +80,7 @@ lookup of libfence has its own read section, but for *64 a view*. A reservation 
 for each*. Another thread's work is measured on the wall.
 """,
     "scaling": """\
-How time and memory grow, linked shared; no budgets here. Medians of 11, ns for one operation. *Mappings* are of one page each, in random
+How time and memory grow, linked shared; no budgets here. Medians of 11 at most, ns for one operation. *Mappings* are of one page each, in random
 order, in an address space that holds so many; *in all* counts mapping objects, too. *Links* are those of a chain. *Fences* are in one
 reservation, each of a context of its own. `bench/*/bench_*.c` say what is timed, and what the peers are.
 
