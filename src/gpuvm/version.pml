@@ -18,7 +18,7 @@
  *
  *     spin -a src/gpuvm/version.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan -m10000
  *
- * Each deliberate bug must be found: `spin -DBUG=1 -a src/gpuvm/version.pml`, then as above.
+ * Each deliberate bug must be found: `spin -DBUG=1 -a src/gpuvm/version.pml`, then as above. tools/check-models does all of this.
  *
  * | BUG | what is wrong                                                        |
  * |-----|----------------------------------------------------------------------|

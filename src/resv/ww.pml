@@ -22,12 +22,13 @@
  * Not modelled: weak memory (see docs/ORDERING.md), those who come by without end (starvation), trylock, injection, poisoned children, the
  * end of a lock, more than two contended locks.
  *
- * To run, for wait-die, and again with -DWOUND for wound-wait (each 15 to 20 million states, half a minute, 0.9 GB; three times that with -DNP):
+ * To run, for wait-die, and again with -DWOUND for wound-wait (each 15 to 20 million states, half a minute, 0.9 GB; three times that with
+ * -DNP; with `spin -DSMALL`, where the thread without ticket locks once, 4 million):
  *
  *     spin -a src/resv/ww.pml && cc -O2 -DSAFETY -DCOLLAPSE -DNOFAIR -o pan pan.c && ./pan -m100000
  *     spin -a src/resv/ww.pml && cc -O2 -DNP -DCOLLAPSE -DNOFAIR -o pan pan.c && ./pan -l -m200000
  *
- * Each deliberate bug must be found: `spin -DBUG=1 -a src/resv/ww.pml`, then as above.
+ * Each deliberate bug must be found: `spin -DBUG=1 -a src/resv/ww.pml`, then as above. tools/check-models does all of this.
  *
  * | BUG | what is wrong                                                                   | rule       | what spin finds           |
  * |-----|---------------------------------------------------------------------------------|------------|---------------------------|
@@ -45,6 +46,13 @@
 #define WOUND_WAIT true
 #else
 #define WOUND_WAIT false
+#endif
+
+/* How often the thread without ticket locks. */
+#ifdef SMALL
+#define WAITS 1
+#else
+#define WAITS 2
 #endif
 
 /* Threads 0 and 1 have a ticket each, 2 has none. */
@@ -453,8 +461,8 @@ proctype without_ticket(byte me)
 	byte a = 0, n = 0;
 
 	do
-	:: n == 2 -> break
-	:: n < 2 ->
+	:: n == WAITS -> break
+	:: n < WAITS ->
 		if :: a = 0 :: a = 1 fi;
 		lock(a);
 		unlock(a);
