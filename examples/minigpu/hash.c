@@ -25,7 +25,7 @@
  *
  * Locking. One thread drives. It locks what a submission needs, and holds nothing when it waits.
  *
- * Files: hash_file.c, hash_jobs.c, hash_recover.c, chaos.c; below them space.c, manager.c, device.c, gpu.c.
+ * Files: hash_file.c, hash_jobs.c, hash_recover.c, hash_rounds.c, chaos.c; below them space.c, manager.c, device.c, gpu.c.
  */
 #include "hash.h"
 
@@ -149,11 +149,11 @@ static size_t block_size(uint64_t vram)
 	return block;
 }
 
-static void driver_init(struct driver *d, const struct options *options, int count, char **names)
+static void driver_init(struct driver *d, const struct options *options, struct rounds *rounds, char **names)
 {
 	struct lane *binds;
 
-	*d = (struct driver){ .options = options, .file_count = (size_t)count, .block = block_size(options->vram) };
+	*d = (struct driver){ .options = options, .rounds = rounds, .file_count = rounds->file_count, .block = block_size(options->vram) };
 	lf_ticket_class_inject(NULL, options->faults || options->chaos ? REFUSED : 0, (uint32_t)options->seed);
 	chaos_init(&d->chaos, options->chaos, options->seed);
 	record_init(&d->record);
@@ -242,23 +242,37 @@ static void draw(struct driver *d, FILE *out, int64_t took)
 	picture_write(&d->record, &(struct picture){ "SHA-256 on an emulated GPU", subtitle, "file" }, out);
 }
 
-int hash_command(const struct options *options, int count, char **names)
+static void hash_once(const struct options *options, struct rounds *rounds, char **names)
 {
 	struct driver *driver = allocate(1, sizeof(*driver));
 	int64_t start = lf_now();
 	int64_t took;
 	size_t failed;
 
-	driver_init(driver, options, count, names);
+	driver_init(driver, options, rounds, names);
 	failed = hash_all(driver);
 	driver_stop(driver);
 	took = lf_now() - start;
-	report(driver, failed, took);
+	if (!rounds->repeats)
+		report(driver, failed, took);
+	rounds_end(rounds, driver, failed, took);
 	if (options->trace)
 		record_write_timeline(&driver->record, options->trace);
 	if (options->svg)
 		draw(driver, options->svg, took);
 	driver_fini(driver);
 	free(driver);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int hash_command(const struct options *options, int count, char **names)
+{
+	struct options round = *options;
+	struct rounds rounds;
+
+	rounds_init(&rounds, options, (size_t)count);
+	do {
+		hash_once(&round, &rounds, names);
+		round.seed++;
+	} while (rounds_go_on(&rounds));
+	return rounds_fini(&rounds) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -54,9 +54,27 @@ struct chunk {
 	struct lf_fence *digested; /**< finished fence; NULL: not submitted yet */
 };
 
-/** All of it. */
+/** A digest that some round has computed. */
+struct known {
+	bool is;
+	unsigned char hash[HASH_SIZE];
+};
+
+/** What stays from one round to the next. */
+struct rounds {
+	uint64_t count; /**< of those that have ended */
+	uint64_t repeat; /**< how many there are at least */
+	int64_t until; /**< none begins after it; 0: when there were enough */
+	bool repeats; /**< there may be more than one */
+	bool failed; /**< for another reason than the loss of the device */
+	struct known *known; /**< one a file */
+	size_t file_count;
+};
+
+/** All of it, in one round. */
 struct driver {
 	const struct options *options;
+	struct rounds *rounds;
 	struct gpu gpu;
 	struct manager manager;
 	struct space spaces[SPACES];
@@ -100,7 +118,7 @@ bool file_read(struct chunk *c, size_t block);
 /** Says that nothing more is read. */
 void file_close(struct file *f);
 
-/** Prints what is done: in the order of the arguments, each line as soon as the ones before it are out. */
+/** Prints what is done, if no round before did: in the order of the arguments, each line as soon as the ones before it are out. */
 void file_print_finished(struct driver *d);
 
 /* --- hash_jobs.c: from chunks to jobs ----------------------------------------------------------------------------------- */
@@ -131,5 +149,22 @@ void file_end(struct driver *d, struct file *f);
  * @return whether there was something to do; then what was waited for may be in use again.
  */
 bool recover(struct driver *d);
+
+/* --- hash_rounds.c: again and again ------------------------------------------------------------------------------------- */
+
+/** Before anything of the library is used. */
+void rounds_init(struct rounds *r, const struct options *options, size_t file_count);
+
+/** Holds a digest against that of earlier rounds. @return whether it is the first one, so that it has to be printed. */
+bool rounds_keep(struct rounds *r, size_t file, const struct file *f);
+
+/** Ends a round, and, if there may be more, says how it was and what is left of it. @p failed: files without a digest. */
+void rounds_end(struct rounds *r, const struct driver *d, size_t failed, int64_t took);
+
+/** @return whether there is another round. */
+bool rounds_go_on(const struct rounds *r);
+
+/** @return whether all is well: each file has a digest, and always the same. */
+bool rounds_fini(struct rounds *r);
 
 #endif /* MINIGPU_HASH_H */

@@ -151,9 +151,11 @@ static void print_hash(const struct file *f)
 void file_print_finished(struct driver *d)
 {
 	while (d->printed < d->file_count && d->files[d->printed].state >= FILE_DONE) {
-		if (d->files[d->printed].state == FILE_DONE) {
+		struct file *f = &d->files[d->printed];
+
+		if (f->state == FILE_DONE && rounds_keep(d->rounds, d->printed, f)) {
 			progress_end();
-			print_hash(&d->files[d->printed]);
+			print_hash(f);
 		}
 		d->printed++;
 	}

@@ -58,6 +58,8 @@ static const char help[] =
 	"  --svg FILE            write a picture of it\n"
 	"\n"
 	"Of hash:\n"
+	"  --repeat N            hash the files N times, with the next seed each time; digests must stay the same\n"
+	"  --minutes N           repeat until N minutes are over; a line each time says what is left in memory\n"
 	"  --vram SIZE           device memory, in MiB, or with a K, M or G behind it (default 8, at least 256K)\n"
 	"\n"
 	"Of replay:\n"
@@ -76,6 +78,8 @@ enum option_code {
 	OPT_SVG,
 	OPT_VRAM,
 	OPT_CHAOS,
+	OPT_REPEAT,
+	OPT_MINUTES,
 	OPT_SPEED,
 	OPT_STRICT,
 	OPT_HELP,
@@ -91,6 +95,8 @@ static const struct option long_options[] = {
 	{ "svg", required_argument, NULL, OPT_SVG },
 	{ "vram", required_argument, NULL, OPT_VRAM },
 	{ "chaos", required_argument, NULL, OPT_CHAOS },
+	{ "repeat", required_argument, NULL, OPT_REPEAT },
+	{ "minutes", required_argument, NULL, OPT_MINUTES },
 	{ "speed", required_argument, NULL, OPT_SPEED },
 	{ "strict", no_argument, NULL, OPT_STRICT },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -194,6 +200,12 @@ static void parse_option(struct options *o, struct paths *paths, int code)
 		o->seed = parse_number("--chaos", optarg, 0, UINT64_MAX);
 		o->chaos = true;
 		break;
+	case OPT_REPEAT:
+		o->repeat = parse_number("--repeat", optarg, 1, UINT32_MAX);
+		break;
+	case OPT_MINUTES:
+		o->minutes = parse_number("--minutes", optarg, 1, 60 * 24 * 365);
+		break;
 	case OPT_SPEED:
 		o->speed = parse_speed(optarg);
 		break;
@@ -272,6 +284,20 @@ static const char *command_error(int argc, const char *command)
 	return argc != 2 ? "layout: expected one file" : NULL;
 }
 
+static void check_repeat(const struct options *o, const struct paths *paths, char **argv)
+{
+	if (o->repeat == 1 && !o->minutes)
+		return;
+	if (strcmp(argv[0], "hash"))
+		usage_error("--repeat and --minutes are for hash, not for ", argv[0]);
+	if (paths->trace || paths->svg)
+		usage_error("--trace and --svg are of one round, not for --repeat and --minutes", "");
+	for (char **name = argv + 1; *name; name++) {
+		if (!strcmp(*name, "-"))
+			usage_error("hash: standard input can be read once only, and not with --repeat and --minutes", "");
+	}
+}
+
 /* Everything about the command line that can be known to be wrong before a file is created. */
 static void check_command(const struct options *o, const struct paths *paths, int argc, char **argv)
 {
@@ -286,6 +312,7 @@ static void check_command(const struct options *o, const struct paths *paths, in
 		usage_error(error, "");
 	if (o->chaos && strcmp(argv[0], "hash"))
 		usage_error("--chaos is for hash, not for ", argv[0]);
+	check_repeat(o, paths, argv);
 	if ((paths->trace || paths->svg) && !strcmp(argv[0], "layout"))
 		usage_error("--trace and --svg are for what engines do, not for layout", "");
 }
@@ -299,7 +326,7 @@ static int run_command(const struct options *options, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .vram = 8 << 20, .seed = 1 };
+	struct options options = { .vram = 8 << 20, .seed = 1, .repeat = 1 };
 	struct paths paths = { NULL, NULL };
 	int code;
 	int status;

@@ -23,6 +23,8 @@ struct options {
 	uint64_t seed; /**< of the random faults */
 	bool faults; /**< a mild mix of lost, late and reordered interrupts, and refused locks */
 	bool chaos; /**< hash: all of that, hangs and lost engines, and memory that is evicted, unbound and closed at random */
+	uint64_t repeat; /**< hash: how often at least */
+	uint64_t minutes; /**< hash: for how long at least */
 	bool strict; /**< replay: stop at the first malformed line */
 	double speed; /**< replay: 0 for a virtual clock, else how many times faster than recorded */
 	FILE *trace; /**< where the timeline goes, or NULL */

@@ -26,6 +26,7 @@ SHARED_TRACE = SHARED / "amdgpu-2017.trace.txt"
 SHARED_LAYOUT = SHARED / "adreno-va-layout-230.csv"
 MIB = 1 << 20
 PATIENCE = 280  # s; sanitizers are slow
+LOSING_SEED = 61  # of --chaos: the copy engine is lost early, and not by the two seeds behind it
 minigpu = []  # the command: the program, behind the emulator that a program of another machine needs
 
 
@@ -254,6 +255,12 @@ class Errors(Base):
                 (("hash", "x", "--vram", "99999999999999999999"), "--vram: expected"),
                 (("hash", "x", "--chaos", "some"), "--chaos: expected a whole number"),
                 (("replay", "x", "--chaos", "1"), "--chaos is for hash"),
+                (("hash", "x", "--repeat", "0"), "--repeat: expected a whole number from 1"),
+                (("hash", "x", "--minutes", "0"), "--minutes: expected a whole number from 1"),
+                (("replay", "x", "--repeat", "2"), "--repeat and --minutes are for hash"),
+                (("layout", "x", "--minutes", "1"), "--repeat and --minutes are for hash"),
+                (("hash", "x", "--repeat", "2", "--svg", "y"), "are of one round"),
+                (("hash", "x", "-", "--minutes", "1"), "standard input can be read once only"),
                 (("layout",), "layout: expected one file"),
                 (("layout", "a", "b"), "layout: expected one file"),
                 (("layout", "a", "--svg", "x"), "not for layout"),
@@ -270,7 +277,7 @@ class Errors(Base):
         result = run("--help")
         self.assertEqual(result.returncode, 0)
         for option in ("--hang-every", "--lose-engine-at", "--seed", "--faults", "--trace", "--svg", "--vram", "--chaos", "--speed",
-                       "--strict"):
+                       "--strict", "--repeat", "--minutes"):
             self.assertIn(option, result.stdout.decode())
 
 
@@ -365,6 +372,47 @@ class Chaos(Base):
     def test_copy_engine_lost_for_good_is_said(self):
         files = self.sizes(9 * MIB)
         self.assertTrue(any(self.check(seed, files, "--vram", "2") is None for seed in range(40)))
+
+
+class Rounds(Base):
+    """Again and again in one process: nothing is left behind, and a digest stays what it is."""
+
+    def rounds(self, report):
+        """Of each round: seed, files, whether the device was lost, blocks of memory left, and those that wait."""
+        found = re.findall(r"^round (\d+), seed (\d+): (\d+) of \d+ files in .*?(, the device lost)?; blocks of memory left: (\d+), "
+                           r"waiting to be freed: (\d+)$", report, re.M)
+        self.assertEqual([int(r[0]) for r in found], list(range(1, len(found) + 1)), report)
+        return [(int(seed), int(files), bool(lost), int(left), int(waiting)) for _, seed, files, lost, left, waiting in found]
+
+    def test_rounds_leave_nothing_behind_and_print_digests_once(self):
+        files = self.sizes(3 * MIB + 17, MIB, 0)
+        report = self.assert_hashes(files, "--faults", "--hang-every", 5, "--seed", 7, "--vram", "1", "--repeat", 4)
+        rounds = self.rounds(report)
+        self.assertEqual([r[0] for r in rounds], [7, 8, 9, 10])
+        self.assertEqual({r[1:] for r in rounds}, {(3, False, rounds[0][3], 0)}, report)
+
+    def test_a_lost_device_loses_its_round_only(self):
+        files = self.sizes(9 * MIB + 5)
+        report = self.assert_hashes(files, "--chaos", LOSING_SEED, "--vram", "1", "--repeat", 3)
+        rounds = self.rounds(report)
+        self.assertEqual([(files, lost) for _, files, lost, *_ in rounds], [(0, True), (1, False), (1, False)], report)
+        self.assertEqual({r[3:] for r in rounds}, {(rounds[0][3], 0)}, report)
+
+    def test_a_device_that_is_lost_in_each_round_is_a_failure(self):
+        result = run("--chaos", LOSING_SEED, "--vram", "1", "hash", *self.sizes(9 * MIB + 5))
+        self.assertEqual((result.returncode, result.stdout), (1, b""))
+
+    @unittest.skipUnless(os.path.exists("/proc/sys/kernel/random/uuid"), "no file that is different each time")
+    def test_another_digest_than_before_is_a_failure(self):
+        result = run("--repeat", "3", "hash", "/proc/sys/kernel/random/uuid")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("another digest than before, in round 2", result.stderr.decode())
+        self.assertEqual(len(result.stdout.splitlines()), 1)
+
+    def test_a_file_that_cannot_be_read_is_a_failure_in_each_round(self):
+        result = run("--repeat", "2", "hash", self.path / "none")
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual([r[1] for r in self.rounds(result.stderr.decode())], [0, 0])
 
 
 class Pictures(Base):
