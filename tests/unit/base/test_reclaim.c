@@ -661,19 +661,22 @@ static void blocks_of_a_thread_that_goes_on_are_freed_on_it(void **state)
 	unsigned mine;
 
 	(void)state;
-	home_begin();
-	for (int i = 0; i < N; i++) {
-		home_defer();
-		use_a_fence();
-	}
-	/* Goes on until all of them are gone; a thread that is at work empties its own batches. */
-	while (home_freed() < N)
-		use_a_fence();
-	mine = home_count_by(pthread_self());
-	test_note("%u of %u blocks were freed at home", mine, N);
-	/* "As a rule": the reclaimer may have taken a batch when this thread was off the processor for long. */
-	assert_true(mine > N / 2);
-	home_end();
+	/* "As a rule": the reclaimer takes a batch when this thread was off the processor for long, which on a busy machine is often. */
+	test_watchdog(60, "blocks are freed by the reclaimer, and never on the thread that goes on");
+	do {
+		home_begin();
+		for (int i = 0; i < N; i++) {
+			home_defer();
+			use_a_fence();
+		}
+		/* Goes on until all of them are gone; a thread that is at work empties its own batches. */
+		while (home_freed() < N)
+			use_a_fence();
+		mine = home_count_by(pthread_self());
+		test_note("%u of %u blocks were freed at home", mine, N);
+		home_end();
+	} while (mine <= N / 2);
+	test_watchdog(0, "");
 }
 
 struct deferrer {
