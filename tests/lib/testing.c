@@ -351,6 +351,21 @@ void test_note(const char *format, ...)
 	fflush(stdout);
 }
 
+#ifdef LF_COVERAGE
+void __gcov_dump(void); /* of gcc's run-time library */
+#endif
+
+_Noreturn void child_ends(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+	if (preload && strstr(preload, "vgpreload"))
+		execl("/bin/true", "true", (char *)NULL);
+#ifdef LF_COVERAGE
+	__gcov_dump();
+#endif
+	_exit(0);
+}
+
 _Noreturn void must_failed(const char *file, int line, const char *condition)
 {
 	fflush(stdout);

@@ -3,7 +3,7 @@
  * Fork. Without the three calls the child's library is poisoned: it refuses or leaks, and nothing hangs, whatever the parent's threads were
  * doing. With them both go on.
  *
- * A child checks with CHILD_CHECK() and ends with _exit(); a watchdog kills it when it hangs. The parent looks at how it ended.
+ * A child checks with CHILD_CHECK() and ends with child_ends(); a watchdog kills it when it hangs. The parent looks at how it ended.
  */
 #include "producer.h"
 
@@ -41,18 +41,6 @@ static void child_watchdog(void)
 {
 	signal(SIGALRM, SIG_DFL);
 	alarm(20);
-}
-
-/*
- * A child leaks by design, which valgrind would take for a failure when it ends; it does not look when another program takes its place.
- */
-static _Noreturn void child_ends(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-
-	if (preload && strstr(preload, "vgpreload"))
-		execl("/bin/true", "true", (char *)NULL);
-	_exit(0);
 }
 
 static bool child_succeeds(pid_t pid)
@@ -843,6 +831,17 @@ static void bracket_is_refused_in_read_section_callback_hook_and_bracket(void **
 	log_reset(); /* whether it is reported is left open */
 }
 
+static void after_a_fork_that_was_not_bracketed_the_other_calls_do_nothing(void **state)
+{
+	struct lf_fence *f;
+
+	(void)state;
+	lf_after_fork_parent();
+	lf_after_fork_child();
+	assert_int_equal(lf_fence_create(&f), 0); /* nothing is locked, and nothing poisoned */
+	lf_fence_put(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -857,6 +856,7 @@ int main(void)
 		TEST(child_of_a_bracketed_fork_works_beside_others_with_tracking),
 		TEST_FRESH(fork_before_the_first_use_poisons_nothing_that_matters),
 		TEST(bracket_is_refused_in_read_section_callback_hook_and_bracket),
+		TEST(after_a_fork_that_was_not_bracketed_the_other_calls_do_nothing),
 	};
 
 	return TEST_MAIN(tests);

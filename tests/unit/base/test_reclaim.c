@@ -1097,6 +1097,61 @@ static void deferral_never_fails_for_want_of_memory(void **state)
 	assert_true(alloc_live() <= live);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_deferred node;
+
+	(void)state;
+	lf_defer_free(NULL, &node);
+	lf_defer_free(&node, NULL);
+	lf_defer_call(NULL, NULL);
+	lf_defer_call(&node, NULL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 4);
+	log_reset();
+	lf_read_unlock(); /* of a section that is not open */
+	assert_true(log_contains("no read section is open"));
+	assert_false(lf_read_held());
+	log_reset();
+}
+
+static void without_a_reclaimer_thread_the_barrier_frees_until_there_is_one(void **state)
+{
+	pthread_attr_t attr, before;
+	struct lf_reclaim_stats stats;
+	struct lf_deferred *block;
+	const long before_all = alloc_live();
+
+	(void)state;
+	assert_int_equal(lf_fini(), 0); /* joins the thread that there is */
+	/* No address space has room for such a stack. */
+	assert_int_equal(pthread_getattr_default_np(&before), 0);
+	assert_int_equal(pthread_getattr_default_np(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, (size_t)1 << 50), 0);
+	assert_int_equal(pthread_setattr_default_np(&attr), 0);
+	for (int i = 0; i < 3; i++) {
+		block = lf_alloc(64);
+		assert_non_null(block);
+		lf_defer_free(block, block);
+		lf_reclaim_get_stats(&stats);
+		assert_int_equal(stats.pending, 1);
+		assert_int_equal(lf_reclaim_barrier(), 0);
+		lf_reclaim_get_stats(&stats);
+		assert_int_equal(stats.pending, 0);
+	}
+	assert_int_equal(log_count(LF_LOG_WARNING), 1); /* once, and not each time */
+	assert_true(log_contains("the reclaimer thread could not be started"));
+	assert_int_equal(pthread_setattr_default_np(&before), 0);
+	pthread_attr_destroy(&before);
+	pthread_attr_destroy(&attr);
+	log_reset();
+	/* It is tried again when some time has passed; then there is a record of the thread again, as before the test. */
+	test_watchdog(60, "no reclaimer thread is started, although it could be");
+	do
+		fresh_library();
+	while (alloc_live() != before_all);
+	test_watchdog(0, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1131,6 +1186,8 @@ int main(void)
 		TEST_WARM(signal_and_put_are_never_throttled),
 		TEST_WARM(memory_is_flat_after_thousands_of_threads_while_readers_run),
 		TEST_WARM(deferral_never_fails_for_want_of_memory),
+		TEST(what_is_missing_is_reported),
+		TEST_FRESH(without_a_reclaimer_thread_the_barrier_frees_until_there_is_one),
 	};
 
 	return TEST_MAIN(tests);

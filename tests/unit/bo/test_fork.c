@@ -40,7 +40,7 @@ static void a_poisoned_child_is_refused_and_leaks(void **state)
 		lf_attachment_put(i.a);
 		lf_bo_put(&b->bo);
 		CHILD_CHECK(log_count(LF_LOG_MISUSE) == 0);
-		_exit(0);
+		child_ends();
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
@@ -67,7 +67,7 @@ static void a_bracketed_child_goes_on_with_its_buffers(void **state)
 		put(b);
 		settle();
 		CHILD_CHECK(count_get(&m[1].released) == 1 && m[1].wrong == 0);
-		_exit(0);
+		child_ends();
 	}
 	lf_after_fork_parent();
 	assert_true(pid >= 0);

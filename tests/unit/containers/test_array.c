@@ -1401,6 +1401,20 @@ static void validator_warns_of_containers_in_arrays(void **state)
 	lf_fence_put(a);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_fence *f;
+
+	(void)state;
+	assert_int_equal(lf_fence_create(&f), 0);
+	assert_int_equal(lf_array_create(&f, 1, LF_ARRAY_ALL, NULL), -EINVAL);
+	assert_int_equal(lf_array_prepare(1, NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 2);
+	lf_array_cancel(NULL);
+	log_reset();
+	lf_fence_put(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1463,6 +1477,7 @@ int main(void)
 		TEST_WARM(completing_and_putting_need_no_memory),
 		TEST_WARM(teardown_in_every_state),
 		TEST_WARM(validator_warns_of_containers_in_arrays),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

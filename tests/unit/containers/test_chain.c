@@ -1435,6 +1435,22 @@ static void validator_warns_of_chains_that_are_joined(void **state)
 	lf_fence_put(a);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_fence *f;
+
+	(void)state;
+	assert_int_equal(lf_fence_create(&f), 0);
+	assert_int_equal(lf_chain_append(NULL, f, 1, 0, NULL), -EINVAL);
+	assert_int_equal(lf_chain_prepare(NULL), -EINVAL);
+	assert_null(lf_chain_commit(NULL, NULL, f, 1, 0));
+	assert_int_equal(lf_chain_find_seqno(f, 1, NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 4);
+	lf_chain_cancel(NULL);
+	log_reset();
+	lf_fence_put(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1490,6 +1506,7 @@ int main(void)
 		TEST_WARM(completing_and_putting_need_no_memory),
 		TEST_WARM(teardown_in_every_state),
 		TEST_WARM(validator_warns_of_chains_that_are_joined),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

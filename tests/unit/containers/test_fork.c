@@ -3,7 +3,7 @@
  * Containers in a child of a fork. Without the three calls the library is poisoned there: it refuses, or leaks, and nothing hangs. With
  * them parent and child each go on with their own.
  *
- * A child checks with CHILD_CHECK() and ends with _exit(); a watchdog kills it when it hangs.
+ * A child checks with CHILD_CHECK() and ends with child_ends(); a watchdog kills it when it hangs.
  */
 #include "containers.h"
 
@@ -123,7 +123,7 @@ static void fork_and_check(bool bracketed)
 		if (bracketed)
 			lf_after_fork_child();
 		(bracketed ? child_of_a_fork_that_was_bracketed : child_of_a_poisoned_library)(&s);
-		_exit(0);
+		child_ends();
 	}
 	if (bracketed)
 		lf_after_fork_parent();

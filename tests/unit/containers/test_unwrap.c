@@ -828,6 +828,18 @@ static void walk_and_merge_survive_each_failure(void **state)
 	lf_fence_put(failed);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_fence *f = NULL;
+
+	(void)state;
+	assert_int_equal(lf_fence_merge(NULL, 1, &f), -EINVAL);
+	assert_int_equal(lf_fence_merge(&f, 1, NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 2);
+	lf_unwrap_end(NULL);
+	log_reset();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -863,6 +875,7 @@ int main(void)
 		TEST_WARM(callback_of_a_member_may_walk_and_merge),
 		TEST_WARM(walk_inside_a_read_section),
 		TEST_WARM(walk_and_merge_survive_each_failure),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

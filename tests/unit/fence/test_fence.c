@@ -774,6 +774,18 @@ static void every_call_reports_a_fence_that_was_never_initialised(void **state)
 }
 #endif
 
+static void what_is_missing_is_reported(void **state)
+{
+	(void)state;
+	assert_int_equal(lf_fence_init(NULL, 0), -EINVAL);
+	assert_int_equal(lf_fence_create(NULL), -EINVAL);
+	assert_false(lf_fence_is_later(NULL, NULL));
+	assert_int_equal(log_count(LF_LOG_MISUSE), 3);
+	assert_null(lf_fence_get(NULL));
+	lf_fence_put(NULL);
+	log_reset();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -817,6 +829,7 @@ int main(void)
 		TEST(use_before_init_and_after_the_last_put_are_reported_and_told_apart),
 		TEST(every_call_reports_a_fence_that_was_never_initialised),
 #endif
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

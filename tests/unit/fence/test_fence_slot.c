@@ -281,6 +281,19 @@ static void operations_on_a_slot_allocate_nothing(void **state)
 	lf_fence_put(f);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_deferred node;
+	struct lf_fence_slot slot = { 0 };
+
+	(void)state;
+	lf_defer_put(NULL, NULL);
+	lf_defer_put(&node, NULL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 2);
+	assert_null(lf_fence_slot_get(&slot));
+	log_reset();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +312,7 @@ int main(void)
 		TEST(emptied_slot_lets_go_of_a_pending_fence),
 		TEST(emptied_slot_that_abandons_a_fence_with_a_callback_is_reported),
 		TEST(operations_on_a_slot_allocate_nothing),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

@@ -4,6 +4,8 @@
 
 #include <sched.h>
 
+#include "base/check.h"
+
 static struct lf_provider *create(const char *name)
 {
 	struct lf_provider *provider = NULL;
@@ -648,6 +650,44 @@ static void close_allocates_nothing(void **state)
 	assert_int_equal(p.detaches, 50);
 }
 
+static void close_of_nothing_is_reported(void **state)
+{
+	struct lf_provider *p;
+
+	(void)state;
+	assert_int_equal(lf_provider_close(NULL, 0), -EINVAL);
+	assert_int_equal(lf_provider_create(NULL, &p), -EINVAL);
+	assert_int_equal(lf_provider_create("p", NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 3);
+	log_reset();
+}
+
+static void a_callback_of_the_drivers_that_is_left_on_a_fence_is_named(void **state)
+{
+	struct lf_provider *p;
+	struct producer producer = { .tl = NULL };
+	struct noted_cb mine = { 0 };
+	struct lf_fence *f;
+
+	(void)state;
+	if (!DEBUG_CHECKS)
+		skip();
+	lf_track(LF_TRACK_OBJECTS);
+	assert_int_equal(lf_provider_create("driver", &p), 0);
+	assert_int_equal(producer_create(&producer, "gpu", 0, p), 0);
+	assert_int_equal(lf_fence_create(&f), 0);
+	noted_add(&mine, f); /* code of this program, as the hooks are */
+	assert_int_equal(lf_provider_close(p, LF_DEADLINE_NEVER), 0);
+	assert_true(log_contains("provider driver: callback node"));
+	assert_true(log_contains("calls into its object, and was not cancelled"));
+	log_reset();
+	assert_true(lf_fence_signal(f, 0));
+	lf_fence_put(f);
+	producer_fini(&producer, 0);
+	lf_provider_put(p);
+	lf_track(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -670,6 +710,8 @@ int main(void)
 		TEST(nothing_of_the_driver_runs_after_close_has_returned),
 		TEST(failed_allocation_leaves_no_provider),
 		TEST(close_allocates_nothing),
+		TEST(close_of_nothing_is_reported),
+		TEST(a_callback_of_the_drivers_that_is_left_on_a_fence_is_named),
 	};
 
 	return TEST_MAIN(tests);

@@ -1678,6 +1678,59 @@ static void completing_allocates_nothing(void **state)
 	}
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_fence f, *ret = NULL;
+	struct lf_timeline *tl;
+
+	(void)state;
+	assert_int_equal(lf_timeline_create(&(struct lf_timeline_desc){ .name = "t" }, &tl), 0);
+	assert_int_equal(lf_timeline_emit(NULL, 1, &ret), -EINVAL);
+	assert_int_equal(lf_timeline_emit(tl, 1, NULL), -EINVAL);
+	assert_int_equal(lf_timeline_emit_fence(tl, 1, NULL), -EINVAL);
+	assert_int_equal(lf_timeline_emit_fence(NULL, 1, &f), -EINVAL);
+	lf_timeline_signal_to(NULL, 1, 0);
+	lf_timeline_signal_one(NULL, NULL, 0);
+	lf_timeline_lose(NULL, -EIO);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 7);
+	log_reset();
+	lf_timeline_put(tl);
+}
+
+static void signalling_inside_a_read_section_is_reported(void **state)
+{
+	struct lf_timeline *tl;
+	struct lf_fence *f;
+
+	(void)state;
+	assert_int_equal(lf_timeline_create(&(struct lf_timeline_desc){ .name = "t" }, &tl), 0);
+	assert_int_equal(lf_timeline_emit(tl, 1, &f), 0);
+	lf_read_lock();
+	lf_timeline_signal_to(tl, 1, 0);
+	lf_read_unlock();
+	assert_true(log_contains("inside a read section"));
+	assert_true(lf_fence_is_signaled(f)); /* all the same */
+	log_reset();
+	lf_fence_put(f);
+	lf_timeline_put(tl);
+}
+
+static void a_pending_fence_that_is_put_once_too_often_stays_its_timelines(void **state)
+{
+	struct lf_timeline *tl;
+	struct lf_fence *f;
+
+	(void)state;
+	assert_int_equal(lf_timeline_create(&(struct lf_timeline_desc){ .name = "t" }, &tl), 0);
+	assert_int_equal(lf_timeline_emit(tl, 1, &f), 0);
+	lf_fence_put(f);
+	lf_fence_put(f);
+	assert_true(log_contains("was put once too often; its timeline's reference stays"));
+	log_reset();
+	lf_timeline_signal_to(tl, 1, 0); /* ends the fence */
+	lf_timeline_put(tl);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1733,6 +1786,9 @@ int main(void)
 		TEST_FRESH(memory_stays_in_proportion_to_what_is_pending),
 		TEST(every_failed_allocation_leaves_the_timeline_as_it_was),
 		TEST(completing_allocates_nothing),
+		TEST(what_is_missing_is_reported),
+		TEST(signalling_inside_a_read_section_is_reported),
+		TEST(a_pending_fence_that_is_put_once_too_often_stays_its_timelines),
 	};
 
 	return TEST_MAIN(tests);

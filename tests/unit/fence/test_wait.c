@@ -677,6 +677,24 @@ static void wait_drained_for_a_fence_without_callbacks_ends_with_the_signal(void
 	lf_fence_put(s.f);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_fence *fences[2] = { NULL, NULL };
+	struct lf_wait_slot slots[2];
+	const struct lf_wait_many wait = { .fences = fences, .count = 2, .slots = slots };
+	size_t first;
+
+	(void)state;
+	assert_int_equal(lf_fence_create(&fences[0]), 0);
+	assert_int_equal(lf_fence_wait(NULL, 0), -EINVAL);
+	assert_int_equal(lf_fence_wait_many(&wait, &first), -EINVAL);
+	assert_true(log_contains("fence 1 is NULL"));
+	assert_int_equal(lf_fence_wait_drained(NULL, 0), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 3);
+	lf_fence_put(fences[0]);
+	log_reset();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -709,6 +727,7 @@ int main(void)
 		TEST(wait_inside_a_callback_is_refused_unless_satisfied),
 		TEST(wait_drained_returns_after_the_last_callback_has),
 		TEST(wait_drained_for_a_fence_without_callbacks_ends_with_the_signal),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

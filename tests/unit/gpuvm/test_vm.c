@@ -7,6 +7,8 @@
  */
 #include "vm_testing.h"
 
+#include "producer.h"
+
 /* --- Making --------------------------------------------------------------------------------------------------------------------- */
 
 static void a_vm_is_made_empty(void **state)
@@ -1166,6 +1168,43 @@ static void a_provider_without_vms_closes_at_once(void **state)
 	lf_provider_put(p);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_vm *vm = vm_new(&(struct lf_vm_desc){ .name = "vm" });
+	struct lf_vm_stats stats;
+	struct lf_held *held;
+	struct lf_bo *bo = bo_new(PAGE, NULL);
+
+	assert_int_equal(lf_vm_create(NULL, &vm), -EINVAL);
+	assert_int_equal(lf_vm_create(&(struct lf_vm_desc){ .name = "vm" }, NULL), -EINVAL);
+	lf_vm_ban(NULL, -EIO);
+	lf_vm_ban(vm, 0);
+	assert_int_equal(lf_vm_close(NULL), -EINVAL);
+	lf_vm_get_stats(NULL, &stats);
+	lf_vm_get_stats(vm, NULL);
+	assert_int_equal(lf_vm_hold(NULL, &held), -EINVAL);
+	assert_int_equal(lf_vm_hold(vm, NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 9);
+	log_reset();
+	lf_bo_put(bo);
+	lf_vm_put(vm);
+}
+
+static void a_vm_that_was_forgotten_is_listed(void **state)
+{
+	struct lf_vm *vm;
+
+	assert_int_equal(lf_fini(), 0);
+	lf_track(LF_TRACK_OBJECTS);
+	vm = vm_new(&(struct lf_vm_desc){ .name = "forgotten" });
+	assert_int_not_equal(lf_fini(), 0);
+	assert_true(log_contains("vm") && log_contains("forgotten"));
+	lf_track(0);
+	lf_vm_put(vm);
+	log_reset();
+	fresh_library();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1207,6 +1246,8 @@ int main(void)
 		TEST_WARM(a_vm_is_not_banned_with_what_is_no_error),
 		TEST_WARM(closing_a_provider_names_its_vms_and_bans_them),
 		TEST_WARM(a_provider_without_vms_closes_at_once),
+		TEST(what_is_missing_is_reported),
+		TEST_FRESH(a_vm_that_was_forgotten_is_listed),
 	};
 	return TEST_MAIN(tests);
 }

@@ -1068,6 +1068,22 @@ static void what_a_transaction_drops_lets_go_of_its_vm_bo(void **state)
 	vm_end(vm);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_vm *vm = vm_new(&(struct lf_vm_desc){ .name = "vm" });
+	struct lf_bo *bo = bo_new(PAGE, NULL);
+
+	assert_null(lf_vm_bo_find(NULL, bo));
+	assert_null(lf_vm_bo_find(vm, NULL));
+	lf_vm_bo_close(NULL);
+	lf_bo_set_evicted(NULL, true);
+	assert_int_equal(lf_vm_validate(NULL, NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 5);
+	log_reset();
+	lf_bo_put(bo);
+	lf_vm_put(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1103,6 +1119,7 @@ int main(void)
 		TEST_WARM(each_of_several_mappings_keeps_the_vm_bo),
 		TEST_WARM(a_held_version_keeps_the_vm_bos_of_its_mappings),
 		TEST_WARM(what_a_transaction_drops_lets_go_of_its_vm_bo),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

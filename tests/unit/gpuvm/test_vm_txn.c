@@ -1335,6 +1335,26 @@ static void an_error_of_the_split_hook_fails_the_transaction_and_nothing_leaks(v
 	driver_fini(&d, &w);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_vm *vm = vm_new(&(struct lf_vm_desc){ .name = "vm" });
+	struct lf_txn txn, never = { 0 };
+
+	vm_lock(vm);
+	assert_int_equal(lf_txn_begin(NULL, vm), -EINVAL);
+	assert_int_equal(lf_txn_unmap(&never, 0, PAGE), -EINVAL);
+	lf_txn_abort(&never);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 3);
+	log_reset();
+	assert_int_equal(lf_txn_begin(&txn, vm), 0);
+	assert_int_equal(lf_txn_map(&txn, NULL, NULL), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 1);
+	log_reset();
+	lf_txn_abort(&txn);
+	vm_unlock(vm);
+	lf_vm_put(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1361,6 +1381,7 @@ int main(void)
 		TEST_WARM(what_the_driver_keeps_is_copied_to_pieces_and_put_right_by_its_hook),
 		TEST_WARM(release_hooks_are_called_once_each_on_another_thread),
 		TEST_WARM(an_error_of_the_split_hook_fails_the_transaction_and_nothing_leaks),
+		TEST(what_is_missing_is_reported),
 	};
 	return TEST_MAIN(tests);
 }

@@ -5,7 +5,7 @@
  * Hooks and callbacks run in the frames of the engine, so they only take notes (or must()); the tests look at them afterwards. What
  * several threads do at once is in tests/race/race_queue.c.
  */
-#include "testing.h"
+#include "producer.h"
 
 #include <unistd.h>
 
@@ -246,12 +246,6 @@ static struct lf_queue_stats stats_of(struct lf_queue *q)
 
 	lf_queue_get_stats(q, &stats);
 	return stats;
-}
-
-static void expect_misuse(unsigned count)
-{
-	assert_int_equal(log_count(LF_LOG_MISUSE), count);
-	log_reset();
 }
 
 static void block(struct work *w, struct lf_job *job)
@@ -1873,6 +1867,69 @@ static void running_and_completing_allocate_nothing(void **state)
 	rig_fini(&rig);
 }
 
+static void what_is_missing_is_reported(void **state)
+{
+	struct lf_job *job = NULL;
+	struct lf_fence *f = NULL;
+	struct lf_queue *q;
+	struct rig rig;
+
+	(void)state;
+	assert_int_equal(lf_vclock_create(NULL), -EINVAL);
+	assert_int_equal(lf_vclock_run(NULL, 0), -EINVAL);
+	assert_int_equal(lf_queue_create(NULL, &q), -EINVAL);
+	assert_int_equal(lf_queue_close(NULL, 0), -EINVAL);
+	lf_queue_lose(NULL, -EIO);
+	assert_int_equal(lf_queue_step(NULL), -EINVAL);
+	assert_int_equal(lf_job_create(NULL, NULL, &job), -EINVAL);
+	assert_int_equal(lf_job_add_dependency(NULL, NULL), -EINVAL);
+	assert_int_equal(lf_job_push(NULL, &f), -EINVAL);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 9);
+	log_reset();
+	rig_init(&rig, LF_QUEUE_MANUAL, (struct lf_queue_desc){ 0 });
+	assert_int_equal(lf_job_create(rig.q, NULL, &job), -EINVAL);
+	log_reset();
+	rig_fini(&rig);
+}
+
+static void queue_and_job_that_were_forgotten_are_listed(void **state)
+{
+	struct lf_queue_desc desc = { .name = "forgotten", .mode = LF_QUEUE_MANUAL, .ops = &rig_ops };
+	struct lf_queue *q;
+	struct lf_job *job;
+
+	(void)state;
+	assert_int_equal(lf_fini(), 0);
+	lf_track(LF_TRACK_OBJECTS);
+	assert_int_equal(lf_queue_create(&desc, &q), 0);
+	assert_int_equal(lf_job_create(q, &(struct lf_job_desc){ 0 }, &job), 0);
+	assert_int_not_equal(lf_fini(), 0);
+	assert_true(log_contains("queue") && log_contains("job") && log_contains("forgotten"));
+	lf_track(0);
+	lf_job_put(job);
+	lf_queue_put(q);
+	log_reset();
+	fresh_library();
+}
+
+static void without_a_thread_a_threaded_queue_is_not_made(void **state)
+{
+	struct lf_queue_desc desc = { .name = "q", .mode = LF_QUEUE_THREAD, .ops = &rig_ops };
+	pthread_attr_t attr, before;
+	struct lf_queue *q = NULL;
+
+	(void)state;
+	/* No address space has room for such a stack. */
+	assert_int_equal(pthread_getattr_default_np(&before), 0);
+	assert_int_equal(pthread_getattr_default_np(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, (size_t)1 << 50), 0);
+	assert_int_equal(pthread_setattr_default_np(&attr), 0);
+	assert_int_equal(lf_queue_create(&desc, &q), -EAGAIN);
+	assert_int_equal(pthread_setattr_default_np(&before), 0);
+	pthread_attr_destroy(&before);
+	pthread_attr_destroy(&attr);
+}
+
 static const struct CMUnitTest queue_tests[] = {
 	cmocka_unit_test(a_queue_that_is_put_without_a_close_ends_on_the_reclaimer), /* first, and without counting blocks */
 	TEST(a_queue_of_each_mode_can_be_made_closed_and_put),
@@ -1935,6 +1992,9 @@ static const struct CMUnitTest queue_tests[] = {
 	TEST(a_provider_can_be_closed_after_its_queue),
 	TEST(every_allocation_can_fail),
 	TEST(running_and_completing_allocate_nothing),
+	TEST(what_is_missing_is_reported),
+	TEST_FRESH(queue_and_job_that_were_forgotten_are_listed),
+	TEST(without_a_thread_a_threaded_queue_is_not_made),
 };
 
 int main(void)
