@@ -842,6 +842,85 @@ static void after_a_fork_that_was_not_bracketed_the_other_calls_do_nothing(void 
 	lf_fence_put(f);
 }
 
+/* --- User code that forks ------------------------------------------------------------------------------------------------- */
+
+enum forked_in { IN_CALLBACK, IN_ENABLE_OF_ADD, IN_ENABLE_OF_WAIT, IN_ENABLE_OF_WAIT_MANY, IN_DETACH };
+
+static pid_t forked; /* what fork() said to user code; -1 before */
+
+static void fork_here(void)
+{
+	if (forked == -1)
+		forked = fork();
+	if (forked == 0)
+		child_watchdog();
+}
+
+static void fork_in_callback(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)f;
+	(void)cb;
+	fork_here();
+}
+
+static void fork_in_hook(struct producer *p, struct lf_fence *f, enum hook hook)
+{
+	(void)f;
+	if (hook == *(enum hook *)p->user)
+		fork_here();
+}
+
+/* Makes the call inside which user code forks; in the child it must come back, and say that the child is poisoned. */
+static void fork_inside(enum forked_in place)
+{
+	enum hook hook = place == IN_DETACH ? HOOK_DETACH : HOOK_ENABLE;
+	struct producer p;
+	struct lf_fence_cb cb = LF_FENCE_CB_INIT;
+	struct lf_wait_slot slot;
+	struct lf_fence *f;
+	struct lf_wait_many many = { .fences = &f, .count = 1, .slots = &slot, .need = 1, .deadline = 0 };
+	int ret = -EOWNERDEAD;
+
+	producer_init(&p, 0);
+	p.user = &hook;
+	f = emit(p.tl);
+	forked = -1;
+	if (place == IN_CALLBACK) {
+		assert_int_equal(lf_fence_add_callback(f, &cb, fork_in_callback), 0);
+		lf_timeline_signal_to(p.tl, 1, 0);
+	} else {
+		p.during = fork_in_hook;
+	}
+	if (place == IN_ENABLE_OF_ADD)
+		ret = lf_fence_add_callback(f, &cb, fork_in_callback);
+	else if (place == IN_ENABLE_OF_WAIT)
+		ret = lf_fence_wait(f, 0);
+	else if (place == IN_ENABLE_OF_WAIT_MANY)
+		ret = lf_fence_wait_many(&many, NULL);
+	else if (place == IN_DETACH)
+		lf_timeline_signal_to(p.tl, 1, 0);
+	if (forked == 0) {
+		CHILD_CHECK(ret == -EOWNERDEAD);
+		child_ends();
+	}
+	assert_true(child_succeeds(forked));
+	if (place == IN_ENABLE_OF_ADD)
+		assert_int_equal(lf_fence_remove_callback(f, &cb), LF_CB_REMOVED);
+	p.during = NULL;
+	lf_timeline_signal_to(p.tl, 1, 0);
+	lf_fence_put(f);
+	producer_fini(&p, 1);
+}
+
+static void user_code_that_forks_without_the_bracket_returns_to_a_call_that_says_so(void **state)
+{
+	static const enum forked_in places[] = { IN_CALLBACK, IN_ENABLE_OF_ADD, IN_ENABLE_OF_WAIT, IN_ENABLE_OF_WAIT_MANY, IN_DETACH };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		fork_inside(places[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -857,6 +936,7 @@ int main(void)
 		TEST_FRESH(fork_before_the_first_use_poisons_nothing_that_matters),
 		TEST(bracket_is_refused_in_read_section_callback_hook_and_bracket),
 		TEST(after_a_fork_that_was_not_bracketed_the_other_calls_do_nothing),
+		TEST(user_code_that_forks_without_the_bracket_returns_to_a_call_that_says_so),
 	};
 
 	return TEST_MAIN(tests);

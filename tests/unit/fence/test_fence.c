@@ -779,8 +779,7 @@ static void what_is_missing_is_reported(void **state)
 	(void)state;
 	assert_int_equal(lf_fence_init(NULL, 0), -EINVAL);
 	assert_int_equal(lf_fence_create(NULL), -EINVAL);
-	assert_false(lf_fence_is_later(NULL, NULL));
-	assert_int_equal(log_count(LF_LOG_MISUSE), 3);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 2);
 	assert_null(lf_fence_get(NULL));
 	lf_fence_put(NULL);
 	log_reset();

@@ -1731,6 +1731,25 @@ static void a_pending_fence_that_is_put_once_too_often_stays_its_timelines(void 
 	lf_timeline_put(tl);
 }
 
+static void a_hook_that_is_called_for_inside_a_read_section_is_reported(void **state)
+{
+	struct producer p;
+	struct lf_fence *f;
+
+	(void)state;
+	producer_init(&p, 0);
+	f = emit(p.tl);
+	lf_read_lock();
+	lf_fence_check(f); /* runs the poll hook all the same */
+	lf_read_unlock();
+	assert_true(log_contains("was called for inside a read section"));
+	log_reset();
+	p.wrong = 0; /* the producer has noticed, too */
+	lf_timeline_signal_to(p.tl, 1, 0);
+	lf_fence_put(f);
+	producer_fini(&p, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1789,6 +1808,7 @@ int main(void)
 		TEST(what_is_missing_is_reported),
 		TEST(signalling_inside_a_read_section_is_reported),
 		TEST(a_pending_fence_that_is_put_once_too_often_stays_its_timelines),
+		TEST(a_hook_that_is_called_for_inside_a_read_section_is_reported),
 	};
 
 	return TEST_MAIN(tests);

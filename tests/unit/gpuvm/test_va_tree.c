@@ -189,6 +189,25 @@ static void an_edit_without_memory_leaves_nothing(void **state)
 	free(pages);
 }
 
+static void unmapping_behind_the_tree_changes_nothing(void **state)
+{
+	struct va_node *root = va_tree_create();
+	struct lf_va_edit edit;
+	int64_t nodes;
+
+	(void)state;
+	begin(&edit, root);
+	assert_true(va_edit_set(&edit, 5, 9, &mappings[0]));
+	nodes = edit.nodes;
+	assert_true(va_edit_set(&edit, UINT64_C(1) << 40, (UINT64_C(1) << 40) + 7, NULL));
+	assert_int_equal(edit.nodes, nodes);
+	assert_ptr_equal(va_tree_lookup(edit.root, 9), &mappings[0]);
+	va_tree_check((uintptr_t)edit.root);
+	root = edit.root;
+	free_replaced(&edit);
+	va_tree_destroy(root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +216,7 @@ int main(void)
 		TEST(what_crosses_every_level_is_one_mapping),
 		TEST(nodes_that_became_one_run_are_gone),
 		TEST(an_edit_without_memory_leaves_nothing),
+		TEST(unmapping_behind_the_tree_changes_nothing),
 	};
 
 	return TEST_MAIN(tests);

@@ -1084,6 +1084,27 @@ static void what_is_missing_is_reported(void **state)
 	lf_vm_put(vm);
 }
 
+static void a_fence_is_not_added_by_a_transaction_that_failed(void **state)
+{
+	struct lf_vm *vm = vm_new(&(struct lf_vm_desc){ .name = "vm" });
+	struct lf_fence *f;
+	struct lf_exec x;
+
+	assert_int_equal(lf_fence_create(&f), 0);
+	lf_exec_init(&x, NULL);
+	while (lf_exec_next(&x))
+		lf_exec_lock(&x, NULL, 1); /* fails */
+	assert_int_equal(lf_exec_error(&x), -EINVAL);
+	log_reset();
+	lf_vm_add_fence(vm, &x, f, LF_USAGE_READ, LF_USAGE_READ);
+	assert_true(log_contains("nothing is locked, since the transaction failed"));
+	log_reset();
+	lf_exec_fini(&x);
+	assert_true(lf_resv_test_signaled(lf_vm_resv(vm), LF_USAGE_BOOKKEEP)); /* there is nothing in it */
+	lf_fence_put(f);
+	lf_vm_put(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1120,6 +1141,7 @@ int main(void)
 		TEST_WARM(a_held_version_keeps_the_vm_bos_of_its_mappings),
 		TEST_WARM(what_a_transaction_drops_lets_go_of_its_vm_bo),
 		TEST(what_is_missing_is_reported),
+		TEST(a_fence_is_not_added_by_a_transaction_that_failed),
 	};
 	return TEST_MAIN(tests);
 }

@@ -698,6 +698,24 @@ static void notice_may_be_ended_in_every_state(void **state)
 	assert_int_equal(n.fired, 1);
 }
 
+static void an_eventfd_that_was_closed_too_early_is_reported(void **state)
+{
+	struct lf_resv r;
+	struct noted n;
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	(void)state;
+	begin(&n, &r, 1);
+	assert_true(fd >= 0);
+	assert_int_equal(lf_notice_arm_eventfd(&n.notice, &r, ALL, fd), 0);
+	close(fd);
+	end_fence(&n, 0);
+	assert_int_equal(log_count(LF_LOG_WARNING), 1);
+	assert_true(log_contains("could not write to eventfd"));
+	log_reset();
+	finish(&n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -725,6 +743,7 @@ int main(void)
 		TEST(epoll_sleeps_until_all_64_are_signaled_and_wakes_once),
 		TEST(cancelled_eventfd_notice_writes_nothing),
 		TEST(notice_may_be_ended_in_every_state),
+		TEST(an_eventfd_that_was_closed_too_early_is_reported),
 	};
 	return TEST_MAIN(tests);
 }
