@@ -276,18 +276,13 @@ static struct va_node *expand(struct lf_va_edit *e, uintptr_t word)
 	return n;
 }
 
-/* Sets pages of a subtree whose node is, or would be, of @level. */
+/* Sets some pages of a subtree, but not all, whose node is, or would be, of @level. */
 static bool set_in_subtree(struct lf_va_edit *e, uintptr_t *word, unsigned level, struct range r, uintptr_t value)
 {
 	struct va_node *n;
 
 	if (*word == value)
 		return true;
-	if (r.first == 0 && r.last == last_page(level)) {
-		drop_subtree(e, *word);
-		*word = value;
-		return true;
-	}
 	n = word_is_child(*word) ? word_node(*word) : expand(e, *word);
 	if (!n || !set_in_node(e, &n, level, r, value))
 		return false;
