@@ -571,16 +571,12 @@ static int wait_for(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mi
 	return ret == -EAGAIN ? wait_in_queue(l, ticket) : ret;
 }
 
-/* This thread holds the lock: with the same ticket that is an answer, otherwise a mistake. */
-static int report_own(const struct lf_ww_lock *l, const struct lf_ticket *ticket, const char *function)
+/* This thread holds the lock, and not with the ticket that it would wait with. */
+static int report_own(const struct lf_ticket *ticket, const char *function)
 {
-	uintptr_t word = ptr_load(&l->owner, memory_order_relaxed) & ~WW_WAITERS; /* relaxed: it is this thread's */
-
 	if (!ticket)
 		return misuse(-EALREADY, "%s: this thread holds the lock already", function);
-	if (ww_owner_ticket(word) != ticket)
-		return misuse(-EPERM, "%s: waits for a lock that this thread holds without this ticket", function);
-	return -EALREADY;
+	return misuse(-EPERM, "%s: waits for a lock that this thread holds without this ticket", function);
 }
 
 /* Whether the ticket is the owner. */
@@ -618,7 +614,7 @@ int ww_lock_contended(struct lf_ww_lock *l, struct lf_ticket *ticket, struct lib
 	if (ret == -EDEADLK)
 		return refuse(l, ticket);
 	if (ret)
-		return report_own(l, ticket, function);
+		return report_own(ticket, function);
 acquired:
 	ww_acquired(ticket, me);
 	return 0;
