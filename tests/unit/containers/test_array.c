@@ -1415,6 +1415,29 @@ static void what_is_missing_is_reported(void **state)
 	lf_fence_put(f);
 }
 
+static void a_member_that_is_let_go_with_a_callback_on_it_completes_and_the_callback_runs_last(void **state)
+{
+	struct noted_cb on_member, on_array;
+	struct lf_fence *f[2], *array;
+
+	(void)state;
+	assert_int_equal(lf_fence_create(&f[0]), 0);
+	assert_int_equal(lf_fence_create(&f[1]), 0);
+	lf_fence_get(f[0]);
+	assert_int_equal(lf_array_create(f, 2, LF_ARRAY_ANY, &array), 0); /* has the only reference on the second */
+	noted_add(&on_member, f[1]);
+	noted_add(&on_array, array);
+	assert_true(lf_fence_signal(f[0], 0)); /* the array completes, and lets the other go */
+	assert_true(log_contains("was put with callbacks on it; it completes with -EDEADLK"));
+	assert_int_equal(log_count(LF_LOG_MISUSE), 1);
+	log_reset();
+	assert_int_equal(on_array.ran, 1);
+	assert_int_equal(on_member.ran, 1);
+	assert_int_equal(on_member.status, -EDEADLK);
+	lf_fence_put(array);
+	lf_fence_put(f[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1478,6 +1501,7 @@ int main(void)
 		TEST_WARM(teardown_in_every_state),
 		TEST_WARM(validator_warns_of_containers_in_arrays),
 		TEST(what_is_missing_is_reported),
+		TEST(a_member_that_is_let_go_with_a_callback_on_it_completes_and_the_callback_runs_last),
 	};
 	return TEST_MAIN(tests);
 }
