@@ -450,7 +450,8 @@ static enum lf_cb_result take_back(struct lf_fence *f, struct lf_fence_cb *cb, u
 	case CB_REMOVED:
 		return LF_CB_REMOVED;
 	default:
-		return f->running == (uintptr_t)cb ? LF_CB_RUNNING : LF_CB_RAN;
+		/* Of a drained fence `running` may be the reclaimer's: a reader may ask about one that is dead. */
+		return !(*word & FENCE_DRAINED) && f->running == (uintptr_t)cb ? LF_CB_RUNNING : LF_CB_RAN;
 	}
 }
 

@@ -138,6 +138,36 @@ static void fence_found_by_look_lives_until_the_read_section_ends(void **state)
 }
 
 /* Nobody is left who could signal it: a reader that goes on looking finds that said. */
+/* A callback node at the start of the block that its fence lies in: its address is also that of what the fence's end gives to the reclaimer. */
+struct job {
+	struct lf_fence_cb cb;
+	struct lf_fence fence;
+};
+
+static void ignore_job(struct lf_fence *f, struct lf_fence_cb *cb)
+{
+	(void)f;
+	(void)cb;
+}
+
+static void callback_of_a_fence_that_died_has_run_for_its_readers(void **state)
+{
+	struct lf_fence_slot slot = { { 0 } };
+	struct job *job = lf_alloc(sizeof(*job));
+	assert_non_null(job);
+	assert_int_equal(lf_fence_init(&job->fence, offsetof(struct job, fence)), 0);
+	assert_int_equal(lf_fence_add_callback(&job->fence, &job->cb, ignore_job), 0);
+	lf_fence_slot_set(&slot, &job->fence);
+	lf_fence_signal(&job->fence, 0);
+	lf_read_lock();
+	struct lf_fence *seen = lf_fence_slot_look(&slot);
+	assert_ptr_equal(seen, &job->fence);
+	lf_fence_slot_set(&slot, NULL);
+	lf_fence_put(&job->fence);
+	assert_int_equal(lf_fence_remove_callback(seen, &job->cb), LF_CB_RAN);
+	lf_read_unlock();
+}
+
 static void pending_fence_put_for_the_last_time_is_canceled_for_its_readers(void **state)
 {
 	struct lf_fence_slot slot = { { 0 } };
@@ -304,6 +334,7 @@ int main(void)
 		TEST(set_of_the_same_fence_again_changes_nothing),
 		TEST(one_fence_lies_in_many_slots),
 		TEST(fence_found_by_look_lives_until_the_read_section_ends),
+		TEST(callback_of_a_fence_that_died_has_run_for_its_readers),
 		TEST(pending_fence_put_for_the_last_time_is_canceled_for_its_readers),
 		TEST(fence_found_by_look_can_be_made_ones_own),
 		TEST(look_outside_a_read_section_is_refused),
