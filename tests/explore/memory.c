@@ -32,7 +32,7 @@
 enum {
 	CELL = 4, /* bytes */
 	HISTORY = 8, /* stores of a word that are remembered */
-	SIGHTINGS = 8, /* of a word, by one fiber */
+	SIGHTINGS = HISTORY, /* of stores of a word, by one fiber */
 	MAX_WORDS = 4096,
 	MAX_BLOCKS = 4096,
 	NOBODY = 255,
@@ -373,10 +373,16 @@ static uint32_t oldest_visible(const struct word *w)
 	return oldest;
 }
 
+/*
+ * The first time that a fiber sees a store says most; so a sighting that drops out of those that are kept is of a store that has dropped out of
+ * the history (SIGHTINGS >= HISTORY).
+ */
 static void note_sighting(struct word *w, uint32_t store)
 {
 	uint8_t *n = &w->sightings[ex->current];
 
+	if (*n > 0 && w->seen[ex->current][(*n - 1) % SIGHTINGS].store == store)
+		return;
 	if (*n == UINT8_MAX)
 		*n = (uint8_t)(UINT8_MAX - (UINT8_MAX - SIGHTINGS) / SIGHTINGS * SIGHTINGS);
 	w->seen[ex->current][*n % SIGHTINGS] = (struct sighting){ now(), store };

@@ -113,6 +113,25 @@ static void look_and_tell(void)
 		u32_store(&other, 1, memory_order_release);
 }
 
+/* What was stored under a lock is seen under it, however often the one who stored has looked since. */
+static void store_and_look_often(void)
+{
+	port_mutex_lock(&mutex_a);
+	u32_store(&flag, 1, memory_order_relaxed);
+	data = 1;
+	port_mutex_unlock(&mutex_a);
+	for (int i = 0; i < 20; i++)
+		CHECK(u32_load(&flag, memory_order_relaxed) == 1);
+}
+
+static void look_under_lock(void)
+{
+	port_mutex_lock(&mutex_a);
+	if (data)
+		CHECK(u32_load(&flag, memory_order_relaxed) == 1);
+	port_mutex_unlock(&mutex_a);
+}
+
 /* --- Updates that get lost ----------------------------------------------------------------------------------------------------- */
 
 static void add_in_two_steps(void)
@@ -290,6 +309,8 @@ static const struct explore_scenario table[] = {
 	{ .group = "self", .name = "self_coherence", .threads = { pass_atomic_relaxed, look_twice }, .oracle = "nobody sees time go back" },
 	{ .group = "self", .name = "self_hearsay", .threads = { bump, look_and_tell, hear_of_it },
 		.oracle = "who hears of a value does not see an older one" },
+	{ .group = "self", .name = "self_look_often", .threads = { store_and_look_often, look_under_lock },
+		.oracle = "what was seen once is not forgotten" },
 	{ .group = "self", .name = "self_update", .threads = { add_at_once, add_at_once }, .finish = two_were_added,
 		.oracle = "exchanges lose nothing" },
 	{ .group = "self", .name = "self_update_lost", .threads = { add_in_two_steps, add_in_two_steps }, .finish = two_were_added,
