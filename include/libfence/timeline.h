@@ -143,8 +143,8 @@ LF_API size_t lf_timeline_signal_to_at(struct lf_timeline *tl, uint64_t seqno, i
 LF_API bool lf_timeline_signal_one(struct lf_timeline *tl, struct lf_fence *f, int error);
 
 /**
- * Declares the device lost: everything pending completes with the error, and so does everything that is emitted later. Sticky; the
- * first loss counts.
+ * Declares the device lost: everything pending completes with the error, and so does everything that is emitted later, also what another
+ * thread signals at the same moment. Sticky; the first loss counts.
  *
  * @param tl borrowed for the call
  * @param error like lf_fence_signal(); 0 is no loss, and misuse like any other bad error: -EINVAL

@@ -24,6 +24,7 @@
  * TL3. attached is the number of fences whose detach hook has not returned, and of places reserved, plus one until CLOSED. Whoever brings
  *      it to zero releases the timeline's data. While it is not zero the timeline's memory is there.
  * TL4. last_seqno is that of the fence emitted last; emission and ring agree in order.
+ * TL5. Once lost is set, whatever becomes signaled does with that error, whoever signals it.
  *
  * Locking: mutex -> a fence's lock. No user code under either; what must be called afterwards is carried out of the mutex in a list.
  * registry_mutex is taken alone.
@@ -380,6 +381,12 @@ static int64_t completion_time(struct lf_timeline *tl, const int64_t *given) LF_
 	return time;
 }
 
+/* What becomes of @error, or 0, that somebody completes with (TL5). Under the mutex. */
+static int completion_error(const struct lf_timeline *tl, int error) LF_REQUIRES(&tl->mutex)
+{
+	return tl->lost ? tl->lost : error;
+}
+
 /* Signals all up to a seqno. @given is the time, or NULL for now. */
 static size_t complete_up_to(struct lf_timeline *tl, uint64_t seqno, int error, const int64_t *given)
 {
@@ -390,6 +397,7 @@ static size_t complete_up_to(struct lf_timeline *tl, uint64_t seqno, int error, 
 	if (tl->ring.count && ring_at(&tl->ring, 0)->seqno <= seqno) {
 		int64_t time = completion_time(tl, given);
 
+		error = completion_error(tl, error);
 		while (tl->ring.count && ring_at(&tl->ring, 0)->seqno <= seqno)
 			complete_one(&b, ring_take_first(&tl->ring), error, time);
 	}
@@ -407,7 +415,7 @@ static bool complete_single(struct lf_timeline *tl, struct lf_fence *f, int erro
 
 	port_mutex_lock(&tl->mutex);
 	if (ring_take(&tl->ring, f))
-		complete_one(&b, f, error, completion_time(tl, NULL));
+		complete_one(&b, f, completion_error(tl, error), completion_time(tl, NULL));
 	old = ring_shrink(&tl->ring);
 	port_mutex_unlock(&tl->mutex);
 	mem_free(old);
