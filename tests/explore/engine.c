@@ -18,7 +18,8 @@
  * Invariants:
  * X1. When an execution begins, the program's data, heaps and locals are the same, byte by byte: it depends on its decisions only.
  * X2. A daemon runs at once when it can, until it sleeps, and its steps are no places.
- * X3. A fiber that spins runs again when something was written since, when it has read an old value, or when nobody else can run.
+ * X3. A fiber that spins runs again when one of the last LOOKS addresses that it used was written since, when it has read an old value, or when
+ *     nobody else can run: then each that spins runs once before one does twice, so that in no execution they keep each other from going on.
  *
  * Grace periods: one begins when it is asked for, and ends with the last section that was open then. What came before its beginning is seen
  * by all sections that begin after it; what was done in sections that had begun before it is seen behind its end. RCU promises that much
@@ -137,7 +138,7 @@ static bool can_run(const struct fiber *f)
 	case FIBER_GATE:
 		return ex->phase == PHASE_EXPLORE;
 	case FIBER_SPINS:
-		return ex->writes > f->spins_since || f->stale;
+		return f->woken || f->stale;
 	case FIBER_MUTEX:
 		return ((const struct port_mutex *)f->on)->owner == 0;
 	case FIBER_JOINS:
@@ -307,9 +308,21 @@ static unsigned add_first_deadline(struct choice *options, unsigned count)
 	return count;
 }
 
-static bool spins(const struct fiber *f)
+static bool may_try(const struct fiber *f)
 {
-	return f->state == FIBER_SPINS;
+	return f->state == FIBER_SPINS && !f->tried;
+}
+
+/* Adds those who spin, though nothing was written that they look at: a compare-exchange that failed looks again, for one. */
+static unsigned add_spinners(struct choice *options)
+{
+	unsigned count = add_runnable(options, 0, -1, may_try);
+
+	if (count)
+		return count;
+	for (int i = 0; i < ex->fiber_count; i++)
+		ex->fibers[i].tried = false;
+	return add_runnable(options, 0, -1, may_try);
 }
 
 /* Goes on with another fiber, or, unless this one is blocked, perhaps with the same. */
@@ -322,7 +335,7 @@ static void choose_fiber(bool blocked)
 	if (blocked) {
 		count = add_runnable(options, 0, -1, can_run);
 		if (count == 0)
-			count = add_runnable(options, 0, -1, spins);
+			count = add_spinners(options);
 		if (count == 0)
 			count = add_first_deadline(options, 0);
 		if (count == 0)
@@ -344,8 +357,10 @@ static void choose_fiber(bool blocked)
 			ex->time = f->deadline;
 		explorer_event("wakes by itself", f->on, 0, 0, options[chosen].value, NULL);
 	}
-	if (f->state == FIBER_SPINS)
+	if (f->state == FIBER_SPINS) {
+		f->tried = !can_run(f);
 		f->stale = false;
+	}
 	f->state = FIBER_READY;
 	ex->arrived = options[chosen].kind == DECIDE_THREAD && options[chosen].value != ex->current;
 	switch_to(options[chosen].value);
@@ -366,8 +381,31 @@ static void count_step(void)
 		explore_fail("no end after %d steps", MAX_STEPS);
 }
 
+static bool looked_at(const struct fiber *f, const void *id)
+{
+	for (unsigned i = 0; i < LOOKS; i++) {
+		if (f->looked_at[i] == id)
+			return true;
+	}
+	return false;
+}
+
+void explorer_wrote(const void *id)
+{
+	for (int i = 0; i < ex->fiber_count; i++) {
+		struct fiber *f = &ex->fibers[i];
+
+		f->tried = f->tried && is_daemon(ex->current);
+		if (f->state == FIBER_SPINS && !f->woken)
+			f->woken = looked_at(f, id);
+	}
+}
+
 void explorer_point(const void *id, bool writes)
 {
+	struct fiber *f = fiber_now();
+
+	f->looked_at[f->looks++ % LOOKS] = id;
 	if (is_daemon(ex->current))
 		return;
 	count_step();
@@ -399,7 +437,7 @@ void explore_relax(void)
 	struct fiber *f = fiber_now();
 
 	f->state = FIBER_SPINS;
-	f->spins_since = ex->writes;
+	f->woken = false;
 	block();
 }
 
@@ -461,7 +499,7 @@ void explore_mutex_unlock(struct port_mutex *m) LF_NO_THREAD_ANALYSIS
 	explorer_event("unlocks mutex", m, 0, 0, 0, __builtin_return_address(0));
 	memory_release((struct clock *)(void *)m->seen);
 	m->owner = 0;
-	ex->writes++;
+	explorer_wrote(m);
 }
 
 /* --- Sleep --------------------------------------------------------------------------------------------------------------- */
@@ -773,7 +811,9 @@ static void reset_fiber(struct fiber *f)
 {
 	f->state = FIBER_UNUSED;
 	f->nesting = 0;
-	f->stale = false;
+	f->tried = f->stale = false;
+	memset(f->looked_at, 0, sizeof(f->looked_at));
+	f->looks = 0;
 	f->heap_used = 0;
 	f->clock = (struct clock){ { 0 } };
 	memset(f->keys, 0, sizeof(f->keys));
@@ -787,7 +827,6 @@ void explorer_execute(void)
 	ex->depth = 0;
 	ex->deviations = 0;
 	ex->step = 0;
-	ex->writes = 0;
 	ex->time = 1000000;
 	ex->daemon_time = 1000000;
 	ex->phase = PHASE_SETUP;

@@ -23,6 +23,7 @@ enum {
 	HEAP_SIZE = 512 * 1024, /* of each thread */
 	LOCAL_SIZE = 4096,
 	KEYS = 4,
+	LOOKS = 8, /* addresses that a fiber which spins is taken to look at */
 };
 
 /* How much of each thread's past another one has seen (a vector clock). */
@@ -61,7 +62,10 @@ struct fiber {
 	const void *on; /* what it is parked on, or the mutex that it waits for */
 	int on_fiber; /* FIBER_JOINS: or one of enum join */
 	int64_t deadline; /* while parked */
-	uint64_t spins_since; /* the number of writes then */
+	const void *looked_at[LOOKS]; /* the last addresses that it used */
+	unsigned looks; /* how many, modulo */
+	bool woken; /* FIBER_SPINS: one of these was written since */
+	bool tried; /* FIBER_SPINS: ran in vain, since nobody else could, and nothing was written since */
 	bool stale; /* has read an old value since it last spun */
 	unsigned nesting; /* of read sections */
 	uint32_t readers; /* FIBER_SYNCHRONIZES: whose sections it waits for */
@@ -134,7 +138,6 @@ struct engine {
 	size_t depth; /* decisions so far */
 	unsigned deviations;
 	uint32_t step;
-	uint64_t writes;
 	int64_t time, daemon_time;
 	enum phase phase;
 	struct fiber fibers[MAX_FIBERS];
@@ -163,6 +166,9 @@ void explorer_init(const struct explore_scenario *scenario);
 
 /* A step: another thread may come in between, before something is done to @id. */
 void explorer_point(const void *id, bool writes);
+
+/* Something was written to @id, which others may spin on. */
+void explorer_wrote(const void *id);
 
 /* Which of @count values a load returns: 0 is the newest, each other costs a deviation. */
 unsigned explorer_choose_value(unsigned count);

@@ -422,7 +422,7 @@ static void write_store(struct word *w, void *addr, unsigned size, uint64_t valu
 		memory_release(&s.seen);
 	w->history[w->stores++ % HISTORY] = s;
 	set_newest_value(addr, size, value);
-	ex->writes++;
+	explorer_wrote(addr);
 }
 
 uint64_t explore_load(const void *addr, unsigned size, int order)
