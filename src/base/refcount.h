@@ -36,7 +36,7 @@ static inline void refcount_get(lf_atomic_u32 *count, const char *what)
 	}
 }
 
-/* Takes a reference unless the last one is gone. */
+/* Takes a reference unless the last one is gone. Who is refused sees what came before the end: of a fence, that it was signaled. */
 static inline bool refcount_tryget(lf_atomic_u32 *count)
 {
 	/* relaxed: a count says nothing of the object's contents; who found the pointer saw them through it */
@@ -49,6 +49,8 @@ static inline bool refcount_tryget(lf_atomic_u32 *count)
 		if (u32_cas(count, &c, c + 1, memory_order_relaxed, memory_order_relaxed))
 			return true;
 	}
+	/* order: refcount (acquire): what every holder did before the end is seen by who is refused */
+	(void)u32_load(count, PLANT_ORDER(211, memory_order_relaxed, memory_order_acquire));
 	return false;
 }
 

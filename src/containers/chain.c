@@ -71,7 +71,7 @@ static struct link *to_link(const struct lf_fence *f)
 
 static struct link *look_jump(const struct link *link)
 {
-	/* order: chain-jump (acquire): the link that is found is initialised */
+	/* order: chain-jump (acquire): the link that is found is initialised; of what is not found the signal is seen */
 	return (struct link *)ptr_load(&link->jump, PLANT_ORDER(138, memory_order_relaxed, memory_order_acquire));
 }
 
@@ -81,7 +81,8 @@ static void drop_jump(struct link *link)
 
 	if (!jump)
 		return;
-	ptr_store(&link->jump, 0, memory_order_relaxed); /* relaxed: readers may see it a little longer; it stays what it is */
+	/* order: chain-jump (release): who finds it gone sees that all it led to is signaled (H4). Readers may see it a little longer. */
+	ptr_store(&link->jump, 0, PLANT_ORDER(213, memory_order_relaxed, memory_order_release));
 	lf_fence_put(&jump->c.fence);
 }
 

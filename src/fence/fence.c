@@ -392,7 +392,8 @@ static bool put_last_locked(struct lf_fence *f, uintptr_t before)
 		return true;
 	}
 	/* order: refcount (acquire): sees what other holders did before their puts */
-	if (!u32_cas(&f->count, &one, 0, PLANT_ORDER(107, memory_order_relaxed, memory_order_acquire), memory_order_relaxed)) {
+	/* order: refcount (release): who is refused a reference sees it, too */
+	if (!u32_cas(&f->count, &one, 0, PLANT_ACQ_REL(212, 107), memory_order_relaxed)) {
 		fence_unlock(f, word);
 		return false;
 	}
