@@ -771,6 +771,30 @@ static void kept_is_pending(void)
 	lf_fence_put(taken);
 }
 
+static void set_new_in_slot(void)
+{
+	struct lf_fence *f;
+
+	CHECK(lf_fence_create_signaled(-EIO, 4711, &f) == 0);
+	lf_fence_slot_set(&slot, f);
+	lf_fence_put(f);
+}
+
+/* What was written before it got there is seen. */
+static void look_at_new(void)
+{
+	struct lf_fence *f = lf_fence_slot_get(&slot);
+
+	if (f)
+		CHECK(lf_fence_context(f) == 0 && lf_fence_seqno(f) == 0);
+	lf_fence_put(f);
+}
+
+static void clear_slot(void)
+{
+	lf_fence_slot_set(&slot, NULL);
+}
+
 static const struct explore_scenario table[] = {
 	{ .group = "fence", .name = "add_signal", .setup = make, .threads = { add, add2, signal }, .finish = both_ran_once,
 		.oracle = "a callback is added and runs once, or is refused and all is final" },
@@ -803,6 +827,8 @@ static const struct explore_scenario table[] = {
 		.oracle = "a callback may put the last reference" },
 	{ .group = "fence", .name = "slot", .setup = fill_slot, .threads = { look_in_slot, get_from_slot, replace_in_slot },
 		.finish = empty_slot, .oracle = "what is found in a slot is alive to the end of the section" },
+	{ .group = "fence", .name = "slot_new", .threads = { set_new_in_slot, look_at_new }, .finish = clear_slot,
+		.oracle = "a fence in a slot is whole" },
 	{ .group = "fence", .name = "signal_signal", .setup = add_contended, .threads = { signal_as_oneself, signal_as_oneself, look_who_it_was },
 		.finish = one_won, .oracle = "of two signals one wins, with its result and its time" },
 	/* Three deviations are 620,000 and 390,000 schedules. What these are for, one sleeper that is woken into another's sleep, takes two. */
