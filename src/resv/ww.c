@@ -371,9 +371,11 @@ static struct news pass_on(struct lf_ww_lock *l) LF_REQUIRES(spin_of(l))
 		/* order: ww-lock (release): the next holder sees what was done under the lock */
 		ptr_store(&l->owner, 0, PLANT_ORDER(143, memory_order_relaxed, memory_order_release));
 	} else if (is_to_be_called(heir)) {
+		if (PLANTED(200))
+			call(heir);
 		/* order: ww-lock (release): as above */
 		ptr_store(&l->owner, WW_WAITERS, PLANT_ORDER(144, memory_order_relaxed, memory_order_release));
-		news.sleeper = call(heir);
+		news.sleeper = PLANTED(200) ? &heir->word : call(heir);
 	} else {
 		news.dying = make_owner(l, heir);
 		/* Under the spinlock, so that a wounded heir finds itself in the queue or granted. */
@@ -419,7 +421,7 @@ static bool leave(struct lf_ww_lock *l, struct lf_ticket *ticket)
 	if (found)
 		*at = ticket->next;
 	/* It may have been called: then the next one is. relaxed: under the spinlock, a lock with waiters is given away by who has that */
-	if (found && is_free(ptr_load(&l->owner, memory_order_relaxed)))
+	if (found && is_free(ptr_load(&l->owner, memory_order_relaxed)) && !PLANTED(201))
 		news = pass_on(l);
 	port_spin_unlock(spin_of(l));
 	tell_news(news);
@@ -501,7 +503,8 @@ static int enter(struct lf_ww_lock *l, struct lf_ticket *ticket, uintptr_t mine)
 	word = take_or_stop(l, mine);
 	owner = ww_owner_ticket(word);
 	if (!word) {
-		news.dying = losers(l, ticket);
+		if (!PLANTED(202))
+			news.dying = losers(l, ticket);
 		wound_if_younger(l, ticket);
 		goto unlock;
 	}

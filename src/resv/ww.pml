@@ -28,7 +28,8 @@
  *     spin -a src/resv/ww.pml && cc -O2 -DSAFETY -DCOLLAPSE -DNOFAIR -o pan pan.c && ./pan -m100000
  *     spin -a src/resv/ww.pml && cc -O2 -DNP -DCOLLAPSE -DNOFAIR -o pan pan.c && ./pan -l -m200000
  *
- * Each deliberate bug must be found: `spin -DBUG=1 -a src/resv/ww.pml`, then as above. tools/check-models does all of this.
+ * Each deliberate bug must be found: `spin -DBUG=1 -a src/resv/ww.pml`, then as above. tools/check-models does all of this. Bugs 1, 2, 3 and
+ * 4 are in the source, too, to be planted with the numbers 200, 201, 74 and 202; scenarios of tests/explore find them there.
  *
  * | BUG | what is wrong                                                                   | rule       | what spin finds           |
  * |-----|---------------------------------------------------------------------------------|------------|---------------------------|

@@ -87,7 +87,7 @@ void explore_mutex_unlock(struct port_mutex *m);
 
 static inline void port_mutex_init(struct port_mutex *m)
 {
-	m->owner = 0;
+	*m = (struct port_mutex){ 0 };
 }
 
 static inline void port_mutex_fini(struct port_mutex *m)
