@@ -53,7 +53,7 @@ static double seconds(void)
 /* Most are short; some are long, so that much piles up. */
 static void make_ops(uint64_t *random, struct program *p)
 {
-	size_t ops = 100 + random_next(random) % (random_next(random) % 4 == 0 ? FUZZ_MAX_OPS - 100 : 1900);
+	size_t ops = 100 + (size_t)(random_next(random) % (random_next(random) % 4 == 0 ? FUZZ_MAX_OPS - 100 : 1900));
 	p->size = FUZZ_HEAD + ops * FUZZ_OP;
 	for (size_t i = 0; i < p->size; i += 8) {
 		uint64_t word = random_next(random);

@@ -1126,7 +1126,7 @@ static void without_a_reclaimer_thread_the_barrier_frees_until_there_is_one(void
 	/* No address space has room for such a stack. */
 	assert_int_equal(pthread_getattr_default_np(&before), 0);
 	assert_int_equal(pthread_getattr_default_np(&attr), 0);
-	assert_int_equal(pthread_attr_setstacksize(&attr, (size_t)1 << 50), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, SIZE_MAX - (SIZE_MAX >> 3)), 0);
 	assert_int_equal(pthread_setattr_default_np(&attr), 0);
 	for (int i = 0; i < 3; i++) {
 		block = lf_alloc(64);

@@ -1922,7 +1922,7 @@ static void without_a_thread_a_threaded_queue_is_not_made(void **state)
 	/* No address space has room for such a stack. */
 	assert_int_equal(pthread_getattr_default_np(&before), 0);
 	assert_int_equal(pthread_getattr_default_np(&attr), 0);
-	assert_int_equal(pthread_attr_setstacksize(&attr, (size_t)1 << 50), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, SIZE_MAX - (SIZE_MAX >> 3)), 0);
 	assert_int_equal(pthread_setattr_default_np(&attr), 0);
 	assert_int_equal(lf_queue_create(&desc, &q), -EAGAIN);
 	assert_int_equal(pthread_setattr_default_np(&before), 0);
