@@ -27,7 +27,7 @@ int main(void)
 	if (lf_timeline_create(&(struct lf_timeline_desc){ .name = "gpu" }, &gpu) || lf_timeline_emit(gpu, 1, &job1) ||
 	    lf_timeline_emit(gpu, 2, &job2) || lf_fence_add_callback(job1, &cb, job_done) || pthread_create(&thread, NULL, engine, gpu))
 		return 1;
-	int late = lf_fence_wait(job2, lf_now() + 1000000000); /* sleeps for a second at most */
+	int late = lf_fence_wait(job2, lf_deadline_in(1000000000)); /* sleeps for a second at most */
 	pthread_join(thread, NULL); /* job_done has returned: it ran on that thread */
 	printf("%s, status %d\n", late ? "too late" : "in time", lf_fence_status(job2));
 	lf_fence_put(job1);

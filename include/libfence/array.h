@@ -10,6 +10,8 @@
  * Members may be of any kind, arrays and chains included, to any depth; the same fence may occur several times. Being made, an array
  * subscribes to its members without arming them: their producers' enable hooks run when somebody adds a callback to the array or waits for
  * it. It lets a member go at the moment that one is signaled, not when somebody looks.
+ *
+ * Making an array consumes the references on its members (unlike lf_resv_add(), which takes its own): lf_fence_get() what you keep.
  */
 #ifndef LIBFENCE_ARRAY_H
 #define LIBFENCE_ARRAY_H

@@ -14,6 +14,8 @@
  *   Members of structs that are marked "not yours" are neither read nor written by users.
  * - References: "takes a reference" leaves the caller's own alone; "consumes the caller's reference" ends it; "returns a new
  *   reference" gives one that the caller must put; "borrows for the call" keeps nothing.
+ * - Pointers must not be NULL unless the text says so. Calls that can fail report NULL and return -EINVAL; calls that only look at an
+ *   object check that in builds with debug checks only.
  * - Context: unless a function says otherwise, it may be called from any thread that is not a signal handler, from inside fence
  *   callbacks and hooks, and inside a read section (::lf_read_lock). "Waits" means that it sleeps until others have done something: that is
  *   refused inside callbacks, deferred calls and read sections, and allowed in a hook, unless the function says otherwise, as far as those
@@ -52,6 +54,9 @@ LF_BEGIN_DECLS
 
 /** A deadline that never comes. */
 #define LF_DEADLINE_NEVER INT64_MAX
+
+/** The struct that has a struct of the library in it: of a callback's node what it is embedded in, for one. */
+#define LF_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 /** Errors that a fence can carry are -1 to -#LF_MAX_ERROR. */
 #define LF_MAX_ERROR 4095
@@ -154,6 +159,19 @@ LF_API void lf_set_log(lf_log_fn fn, void *user);
 LF_API int64_t lf_now(void);
 
 /**
+ * A deadline that is so far from now.
+ *
+ * @param ns nanoseconds from lf_now(); what goes beyond the clock's end, UINT64_MAX for one, is for ever
+ * @return nanoseconds of lf_now(), or #LF_DEADLINE_NEVER
+ */
+static inline int64_t lf_deadline_in(uint64_t ns)
+{
+	int64_t now = lf_now();
+
+	return ns < (uint64_t)(INT64_MAX - (now > 0 ? now : 0)) ? now + (int64_t)ns : LF_DEADLINE_NEVER;
+}
+
+/**
  * Replaces the clock that timestamps are read from and deadlines are compared with, for tests. A thread that waits while a
  * replaced clock is set looks at it every millisecond of real time.
  *
@@ -205,12 +223,14 @@ LF_API int lf_validate(unsigned flags);
 
 /**
  * Ends the use of the library: runs and frees everything deferred, stops and joins the reclaimer thread, and frees what the library keeps
- * for itself. With lf_track(), what is still alive is listed in the log (LF_LOG_INFO), a line each, and forgotten. There is no lf_init():
+ * for itself. With lf_track(), what is still alive is listed in the log (LF_LOG_INFO), a line each, and forgotten (reservations, their
+ * snapshots and notices are not recorded; the fences that they hold are). There is no lf_init():
  * the first use sets up, also after lf_fini().
  *
  * @par Context
  * Waits. No other thread may be in a call of the library or in a read section. A program that just ends need not call it. A static
- * build inside an object that will be unloaded must, after every thread that used it has ended or will use it no more.
+ * build inside an object that will be unloaded must, after every thread that used it has ended or will use it no more. Of the shared
+ * library it is the end for the whole process: a plug-in does not call it.
  *
  * @return the number of live objects that lf_track() knows of, 0 when it is off or none is left; -EDEADLK from inside a callback, a
  * deferred call or a read section; -EOWNERDEAD in a child of a fork that was not bracketed (see lf_before_fork()).

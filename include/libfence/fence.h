@@ -12,6 +12,10 @@
  * with this header alone a fence cannot be signaled.
  *
  * Every function that takes a fence wants one that the caller holds a reference on, or has found inside the read section it is in.
+ *
+ * Words: a *hook* is the producer's code (fence_producer.h); a fence is *enabled*, or armed, when its producer's enable hook is called, since
+ * somebody cares; a *stand-alone* fence is on no timeline; a *read section* is described in reclaim.h. A first reading may leave out
+ * publishing, lf_fence_tryget() and slots.
  */
 #ifndef LIBFENCE_FENCE_H
 #define LIBFENCE_FENCE_H
@@ -173,7 +177,8 @@ LF_API void lf_fence_set_deadline(struct lf_fence *f, int64_t deadline);
  * @param f borrowed for the call
  * @param buf receives a terminated string, cut where it must be; may be NULL when @p size is 0
  * @param size of @p buf in bytes
- * @return the length the full name has, as snprintf() does. While the timeline exists: its name; afterwards `signaled-timeline`;
+ * @return the length the full name has, as snprintf() does. While the timeline exists (one of a queue: until the queue's memory is gone,
+ * which may be later than its last put): its name; afterwards `signaled-timeline`;
  * for a stand-alone fence `stand-alone`; for the stub `stub`; for containers `array` and `chain`.
  */
 LF_API int lf_fence_name(const struct lf_fence *f, char *buf, size_t size);
@@ -200,7 +205,8 @@ struct lf_fence_cb;
  *
  * @par Context
  * The thread that signals, with no lock of the library held, outside its read sections. It may do anything but wait: signal, add, remove,
- * cancel (itself too), take and put references, the last one to this fence included. Callbacks of one fence run one after the other,
+ * cancel (itself too), take and put references, the last one to this fence included. It must return: no exception, longjmp() or
+ * pthread_exit() may leave it. It runs under whatever lock the caller of the signal holds. Callbacks of one fence run one after the other,
  * first added first. What signals inside a callback leaves its callbacks to the thread's outermost signal, in the order in which it
  * signaled: no recursion, and all have run when that returns.
  */
@@ -296,7 +302,9 @@ LF_API int lf_fence_cancel_callback_sync(struct lf_fence *f, struct lf_fence_cb 
  *
  * @return 0: signaled, with whatever result (lf_fence_status() tells: the two are kept apart so that a fence that failed with -ETIME is
  * not taken for a wait that ended with it). -ETIME: the deadline came first. -EDEADLK (reported): inside a callback, a deferred call
- * (lf_defer_call()) or a read section. -EOWNERDEAD in a poisoned child.
+ * (lf_defer_call()) or a read section. -EINVAL (reported): @p f is NULL. -EOWNERDEAD in a poisoned child. That it is signaled does not
+ * say that its callbacks have returned: before the memory of a node goes, there are lf_fence_wait_drained() and
+ * lf_fence_cancel_callback_sync().
  */
 LF_API int lf_fence_wait(struct lf_fence *f, int64_t deadline);
 

@@ -75,7 +75,9 @@ LF_API int lf_fence_create(struct lf_fence **ret_fence) LF_MUST_CHECK;
  * @param offset of @p f from the start of the block in bytes, a multiple of 8, at most #LF_FENCE_MAX_OFFSET
  *
  * @par Ownership
- * After a return of 0 the caller has the only reference, and the block ends with the last one.
+ * After a return of 0 the caller has the only reference, and the block ends with the last one. Nothing is called then: what lies beside
+ * the fence must need no end, or have had it when the fence was signaled (a timeline's fence: in its detach hook). A job of a queue has
+ * a release hook.
  * @return 0; -EINVAL (reported) for another offset, and the block is still the caller's; -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_fence_init(struct lf_fence *f, size_t offset) LF_MUST_CHECK;
@@ -100,7 +102,8 @@ LF_API int lf_fence_create_signaled(int error, int64_t timestamp, struct lf_fenc
  *
  * @par Context
  * Any but inside a read section, where callbacks could not do what they may (reported; it signals all the same). Never blocks of itself,
- * allocates nothing.
+ * allocates nothing. Callbacks run here: hold no lock of yours that one of them takes. That goes for all that signals: lf_timeline_signal_to(),
+ * a loss, the last put of a timeline, a close.
  *
  * @par Ordering
  * A release: who sees the fence signaled sees what was written before.

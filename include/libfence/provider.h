@@ -49,7 +49,9 @@ LF_API void lf_provider_put(struct lf_provider *p);
  *
  * After a return of 0 no instruction of the driver is called any more, whoever holds its fences. What remains to the driver: to let go of
  * its own references (puts are fine before or after), and to cancel callbacks that *it* added to fences of others, before or after;
- * those are its own. A build with debug checks names callbacks left on tracked fences (lf_track()) whose function lies in the same
+ * those are its own, and so are functions that it gave to lf_defer_call() (lf_reclaim_barrier() waits for them; not needed for what a
+ * provider owns), its notices, ticket classes in its image that reservations of others use, and a clock, log or allocator that it set. Run
+ * hooks of its queues may be called until then, also for jobs whose dependencies are lost by the close. A build with debug checks names callbacks left on tracked fences (lf_track()) whose function lies in the same
  * shared object as the hooks.
  *
  * @param p borrowed for the call
@@ -58,7 +60,7 @@ LF_API void lf_provider_put(struct lf_provider *p);
  * @par Context
  * Waits. Callbacks of the fences run here.
  * @return 0: closed. -ETIME: something is left, which the log (LF_LOG_WARNING) names; it is closed to new things, and can be closed again
- * to wait on. -EDEADLK (reported): from inside a hook of this provider, a callback, a deferred call or a read section; nothing was done.
+ * to wait on; the code must stay until that says 0. -EDEADLK (reported): from inside a hook of this provider, a callback, a deferred call or a read section; nothing was done.
  * -EOWNERDEAD in a poisoned child.
  */
 LF_API int lf_provider_close(struct lf_provider *p, int64_t deadline) LF_MUST_CHECK;

@@ -92,8 +92,8 @@ LF_API void lf_defer_put(struct lf_deferred *node, struct lf_fence *f);
 
 /**
  * Waits until everything that any thread deferred before the call has been freed or called, what those calls deferred in turn included,
- * and but for the few blocks that another thread is freeing at this moment. For tests ("reclaim now"), and for plug-ins before their code
- * goes away.
+ * and but for the few blocks that another thread is freeing at this moment. For tests ("reclaim now"), and for plug-ins that deferred calls
+ * of functions of theirs, before their code goes away.
  *
  * @par Context
  * Waits. Not inside a read section, a callback or a deferred call.

@@ -87,6 +87,10 @@ LF_API uint64_t lf_timeline_last_seqno(struct lf_timeline *tl);
  * @param seqno greater than that of every fence emitted before; 0 for one more than the last
  * @param ret_fence a new reference; the timeline has one of its own until the fence is signaled
  *
+ * @par Context
+ * Any, also under locks of yours that order what is emitted; but on a timeline that was lost the fence's detach hook runs inside this call,
+ * and must not take them.
+ *
  * @return 0; -ENOMEM; -EINVAL (reported): the seqno does not rise; -ESHUTDOWN: the provider is closed; -EOVERFLOW: no seqno is left;
  * -EOWNERDEAD in a poisoned child. On failure nothing was emitted. May sleep like lf_fence_create().
  */

@@ -101,7 +101,7 @@ static void read_setting(struct setting *s)
 {
 	const char *says = getenv(s->variable);
 
-	if (!says)
+	if (!says || !*says)
 		return;
 	for (size_t i = 0; i < array_size(s->words); i++) {
 		if (s->words[i].word && strcmp(says, s->words[i].word) == 0) {
@@ -115,6 +115,7 @@ static void read_setting(struct setting *s)
 static void set_up(void)
 {
 	pthread_atfork(NULL, NULL, poison_child);
+	rcu_keep_loaded();
 	for (size_t i = 0; i < array_size(settings); i++)
 		read_setting(&settings[i]);
 }

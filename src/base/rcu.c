@@ -11,6 +11,8 @@
  */
 #include "base/rcu.h"
 
+#include <dlfcn.h>
+
 #ifdef LF_RCU_TSAN
 
 void __tsan_acquire(void *addr);
@@ -153,6 +155,18 @@ void rcu_synchronize(void) LF_NO_THREAD_ANALYSIS
 
 	RCU_FLAVOR(synchronize_rcu)();
 	note_grace_period(n);
+}
+
+void rcu_keep_loaded(void)
+{
+	void (*synchronize)(void) = RCU_FLAVOR(synchronize_rcu);
+	Dl_info liburcu;
+	void *address;
+
+	memcpy(&address, &synchronize, sizeof(address)); /* C has no cast from a function to an object */
+	/* For ever, and whoever asks: what this returns is never closed. In a static program there is nothing to keep. */
+	if (dladdr(address, &liburcu) && liburcu.dli_fname)
+		(void)dlopen(liburcu.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
 #ifdef LF_RCU_MEMB

@@ -67,6 +67,12 @@ static inline bool rcu_held(void)
 /* Waits for a grace period. Not inside a read section. */
 void rcu_synchronize(void) LF_EXCLUDES(rcu_section);
 
+/*
+ * Keeps liburcu loaded. It runs code of its own at the end of each thread that had a read section; when a plug-in that brought it along goes,
+ * that code must not.
+ */
+void rcu_keep_loaded(void);
+
 /* Bracket a fork; the child knows only the thread that forked. */
 void rcu_before_fork(void);
 void rcu_after_fork_parent(void);

@@ -315,10 +315,11 @@ void fence_free_memory(struct lf_fence *f)
 	track_remove(f);
 	/*
 	 * In debug builds every dead fence waits for a grace period, so that a use after the last put meets the poison and not other
-	 * memory. A published one gets none: readers may look at it until then.
+	 * memory. In others a put too many finds no reference, as long as the memory is nobody else's. A published one keeps its count, which
+	 * is 0: readers may look at it until then.
 	 */
-	if (DEBUG_CHECKS && !(state & FENCE_PUBLISHED))
-		u32_store(&f->count, COUNT_FREED, memory_order_relaxed); /* relaxed: who reads it has no business to */
+	if (!(state & FENCE_PUBLISHED))
+		u32_store(&f->count, DEBUG_CHECKS ? COUNT_FREED : 0, memory_order_relaxed); /* relaxed: who reads it has no business to */
 	if (DEBUG_CHECKS || (state & FENCE_PUBLISHED)) {
 		_Static_assert(offsetof(struct lf_deferred, func) <= sizeof(struct lf_fence) - offsetof(struct lf_fence, link), "it fits");
 		reclaim_free((struct lf_deferred *)(void *)&f->link, block);
@@ -363,7 +364,10 @@ static void put_awaited(struct lf_fence *f)
 		misuse(0, "lf_fence_put: pending fence %p was put once too often; its timeline's reference stays", (void *)f);
 		return;
 	}
-	misuse(0, "lf_fence_put: the last reference of pending fence %p was put with callbacks on it; it completes with -EDEADLK", (void *)f);
+	misuse(0,
+		"lf_fence_put: the last reference of pending fence %p was put with callbacks on it; it completes with -EDEADLK (waiters and containers "
+		"count as callbacks; a container consumes the references of its members)",
+		(void *)f);
 	complete(f, -EDEADLK, lf_now());
 	lf_fence_put(f);
 }

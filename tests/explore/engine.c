@@ -613,6 +613,10 @@ void rcu_synchronize(void) LF_NO_THREAD_ANALYSIS
 	explorer_event("ends a grace period", NULL, 0, 0, 0, __builtin_return_address(0));
 }
 
+void rcu_keep_loaded(void)
+{
+}
+
 void rcu_before_fork(void)
 {
 }

@@ -146,6 +146,50 @@ static void allocator_cannot_be_replaced_once_it_was_used(void **state)
 	fresh_library();
 }
 
+static void *keeping_alloc(void *user, size_t size, size_t align)
+{
+	(void)user;
+	(void)align;
+	return malloc(size);
+}
+
+/* What is freed, to be freed when the test has looked at it. */
+struct kept {
+	void *blocks[16];
+	size_t count;
+};
+
+static void keeping_free(void *user, void *ptr)
+{
+	struct kept *kept = user;
+
+	must(kept->count < sizeof(kept->blocks) / sizeof(kept->blocks[0]));
+	kept->blocks[kept->count++] = ptr;
+}
+
+/* A put too many is the caller's mistake, and told as long as the memory is nobody else's. */
+static void put_too_many_of_a_freed_fence_is_told(void **state)
+{
+	struct kept kept = { .count = 0 };
+	const struct lf_allocator allocator = { keeping_alloc, keeping_free, &kept };
+	struct lf_fence *f;
+
+	(void)state;
+	assert_int_equal(lf_fini(), 0);
+	assert_int_equal(lf_set_allocator(&allocator), 0);
+	assert_int_equal(lf_fence_create(&f), 0);
+	assert_true(lf_fence_signal(f, 0));
+	lf_fence_put(f);
+	lf_fence_put(f);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 1);
+	log_reset();
+	assert_int_equal(lf_fini(), 0);
+	assert_true(kept.count >= 1);
+	while (kept.count > 0)
+		free(kept.blocks[--kept.count]);
+	fresh_library();
+}
+
 static void allocator_without_a_function_is_refused_and_the_old_one_stays(void **state)
 {
 	struct notes notes = { .live = 0 };
@@ -306,6 +350,21 @@ static void clock_is_monotonic_unless_replaced(void **state)
 	assert_true(lf_now() == 77);
 	clock_real();
 	assert_true(lf_now() >= now);
+}
+
+static void a_deadline_so_far_from_now_ends_with_the_clock(void **state)
+{
+	(void)state;
+	clock_set(1000);
+	assert_true(lf_deadline_in(0) == 1000);
+	assert_true(lf_deadline_in(234) == 1234);
+	assert_true(lf_deadline_in(INT64_MAX - 1001) == INT64_MAX - 1);
+	assert_true(lf_deadline_in(INT64_MAX - 1000) == LF_DEADLINE_NEVER);
+	assert_true(lf_deadline_in(INT64_MAX) == LF_DEADLINE_NEVER);
+	assert_true(lf_deadline_in(UINT64_MAX) == LF_DEADLINE_NEVER);
+	clock_set(-1000);
+	assert_true(lf_deadline_in(1) == -999);
+	assert_true(lf_deadline_in(UINT64_MAX) == LF_DEADLINE_NEVER);
 }
 
 static void timestamps_come_from_the_replaced_clock(void **state)
@@ -579,6 +638,7 @@ static void environment_switches_tracking_and_validation_on(void **state)
 		{ "nest", "LF_VALIDATE=waits", 0 },
 		{ "nest", "LF_VALIDATE=nestings", 1 }, /* which says what was expected */
 		{ "nest", "LF_TRACK=nothing", 1 },
+		{ "nest", "LF_TRACK=", 0 }, /* as if it was not there */
 	};
 
 	char self[1000];
@@ -731,11 +791,13 @@ int main(int argc, char **argv)
 		TEST_FRESH(memory_is_zeroed_and_aligned_for_any_type),
 		TEST_FRESH(allocator_cannot_be_replaced_once_it_was_used),
 		TEST_FRESH(allocator_without_a_function_is_refused_and_the_old_one_stays),
+		TEST_FRESH(put_too_many_of_a_freed_fence_is_told),
 		TEST(every_failed_allocation_is_an_ENOMEM),
 		TEST(log_gets_one_line_a_message_with_its_level),
 		TEST(log_function_may_use_the_library_and_the_object_that_was_misused),
 		TEST(default_log_is_a_line_on_stderr),
 		TEST(clock_is_monotonic_unless_replaced),
+		TEST(a_deadline_so_far_from_now_ends_with_the_clock),
 		TEST(timestamps_come_from_the_replaced_clock),
 		TEST(deadlines_are_compared_with_the_replaced_clock),
 		TEST(unknown_flags_are_refused),
