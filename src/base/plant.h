@@ -3,7 +3,7 @@
  * Deliberate bugs, built in so that tools/planted-bugs can show what catches them.
  *
  * Normal builds: PLANTED(n) is 0 and PLANT_ORDER(n, weak, right) is right, both constant, so no code is left of them.
- * -Dplant=N: bug N alone is built in, as constant.
+ * -Dplant=N: bug N alone is built in, as constant. For people, with a debugger or beside a failure; no tool of ours builds so.
  * -Dplant_env=true: all are, and the environment variable LF_PLANT says which one shows itself in this run. One build serves a whole table.
  *
  * A compiler takes an order that is no constant for seq_cst. So in the third kind of build the orders are told apart before the access, each

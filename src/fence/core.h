@@ -37,7 +37,6 @@ _Static_assert(sizeof(void *) != 8 || sizeof(struct lf_fence) == 64, "a fence is
 #define FENCE_HOOK        UINT32_C(0x00100000) /* one hook in flight; 5 bits */
 #define FENCE_HOOKS       UINT32_C(0x01f00000)
 #define FENCE_OFFSET_UNIT UINT32_C(0x02000000) /* 8 bytes of offset; 7 bits */
-#define FENCE_OFFSET      UINT32_C(0xfe000000)
 
 #define FENCE_KIND_SHIFT 12
 
