@@ -186,7 +186,10 @@ LF_API void lf_set_clock(int64_t (*now)(void *user), void *user);
 
 /* --- Set-up and tear-down ----------------------------------------------------------------------------------------------- */
 
-/** What lf_track() records of what the library makes: fences, timelines, providers, queues, jobs, buffers, attachments, address spaces. */
+/**
+ * What lf_track() records of what the library makes: fences, timelines, providers, queues, jobs, buffers, attachments, address spaces,
+ * address heaps. Not virtual clocks and held versions of address spaces.
+ */
 enum lf_track_flags {
 	LF_TRACK_OBJECTS = 1, /**< which are alive */
 	LF_TRACK_WHERE = 2, /**< and the call stack that made each, where the C library can tell (implies LF_TRACK_OBJECTS) */

@@ -2,8 +2,8 @@
 /*
  * What belongs to the library as a whole: per-thread state, the clock, set-up, and the state after a fork.
  *
- * There is no lf_init(): library_enter() stands at the head of every call that makes something, and sets up once. lf_fini() undoes what
- * can be undone; the next library_enter() starts again.
+ * There is no lf_init(): library_enter() stands at the head of every call that makes something, and sets up once. lf_fini() ends what runs
+ * and frees what is kept: the next deferral starts the reclaimer again, the set-up stays.
  *
  * Fork: a child of a fork that was not bracketed finds locks held by threads that do not exist. An atfork handler marks it as poisoned
  * (it only sets a flag, so it is safe with any allocator), and calls that could block return -EOWNERDEAD instead.

@@ -24,8 +24,8 @@ void reclaim_free(struct lf_deferred *node, void *block);
 void reclaim_free_list(struct lf_deferred *head, struct lf_deferred *tail, size_t count);
 
 /*
- * Stands at the head of every call that makes something: frees here what this thread deferred and whose grace period has passed, and
- * sleeps when too much is pending, unless the thread may not wait.
+ * Stands in the calls that make, over and over, what is freed through here: frees what this thread deferred and whose grace period has
+ * passed, and sleeps when too much is pending, unless the thread may not wait.
  */
 void reclaim_throttle(void);
 

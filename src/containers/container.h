@@ -36,8 +36,8 @@ static inline struct container *to_container(const struct lf_fence *f)
 }
 
 /*
- * A container that is being made. Returns it, initialised, with places for @count members and one reference, inside @c which lies
- * @offset behind the start of its block. The caller sets the constants that differ from an *all* array's.
+ * Begins a container that is being made: places for @count members and one reference. @c lies @offset behind the start of its block. The
+ * caller sets the constants that differ from an *all* array's.
  */
 void container_init(struct container *c, enum fence_kind kind, uint32_t flags, size_t offset, uint32_t count);
 

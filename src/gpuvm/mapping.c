@@ -9,7 +9,7 @@
  *
  * Invariants:
  * M1. A mapping's named fields never change. So a reader that found it in a version sees what the version says.
- * M2. It has one reference for all versions that it is in; version.c puts it when there are none. Others are users'.
+ * M2. It has one reference for all versions that it is in, which ends with the last of them (mapping_end_list()). Others are users'.
  * M3. Its VM_BO, or, if it has none, the VM, lives until its memory ends, or, without a release hook, until the last reference is gone: what
  *     a reader can reach from it ends a grace period later, too, since the VM_BO's last put comes afterwards. The reference that sees to
  *     that is its own (MAPPING_OWNS), or it borrows that of its VM_BO's list:

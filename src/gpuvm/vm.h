@@ -152,7 +152,7 @@ static inline bool mapping_is_dead(const struct lf_mapping *m, uint64_t version)
 	return m->vm_bo && u64_load(&m->vm_bo->dead_from, memory_order_relaxed) <= version;
 }
 
-/* Puts mappings, linked by next, into the list of a VM_BO's mappings in the version asked for, and takes them out; under the reservation. */
+/* Puts a mapping into its VM_BO's list of those in the version asked for, and takes it out; under the reservation. */
 void mapping_link(struct lf_mapping *m);
 void mapping_unlink(struct lf_mapping *m);
 
@@ -188,7 +188,7 @@ void bind_close(struct lf_vm *vm);
 
 /* --- Transactions (vm_txn.c) ------------------------------------------------------------------------------------------------ */
 
-/* Commits: what can be done of a transaction that cannot fail. @hold as in version_publish(). Returns whether there is a new version. */
+/* Commits: what can be done of a transaction that cannot fail. @hold as in version_publish(). */
 void txn_publish(struct lf_txn *txn, struct lf_held *hold);
 
 /* 0, or why the transaction cannot be committed. */

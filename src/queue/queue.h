@@ -105,7 +105,7 @@ struct lf_queue {
 	lf_atomic_u32 handles; /* the users' references */
 	lf_atomic_u32 count; /* what keeps the memory: one for all handles, one a job, one a call that needs it */
 	lf_atomic_u32 kicks; /* changes when the thread has something to look at; bit 0: it sleeps on this word */
-	lf_atomic_u32 changes; /* changes when the queue is over; closers sleep on it */
+	lf_atomic_u32 changes; /* changes when the queue is over, and when its thread is joined; closers sleep on it, and who waits for the join */
 	lf_atomic_u64 now; /* of a manual queue: its time, moved by steps */
 
 	/* Immutable: */
@@ -174,21 +174,6 @@ void queue_observe(struct lf_queue *q, enum lf_queue_event_kind kind, struct lf_
 void queue_ref(struct lf_queue *q);
 void queue_unref(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
 
-/* Takes the right to drive the engine. Returns false when somebody has it. */
-bool engine_begin(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
-
-/* Gives it back, after what a loss or a close asked for meanwhile was done. */
-void engine_end(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
-
-/* A loss, a close, or a job behind one of them: sees to it that somebody does what is left. */
-void engine_kick(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
-
-/* Tells the thread, if there is one, that something is ready. Runs no code of users. */
-void engine_wake(struct lf_queue *q);
-
-/* Whether a loss or a close left something that needs nobody's step. For who has the engine, or could take it. */
-bool queue_must_settle(const struct lf_queue *q) LF_REQUIRES(&q->mutex);
-
 /* After a change by which the queue may be over: tells who waits for that. */
 void queue_settled(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
 
@@ -204,6 +189,20 @@ void queue_lose(struct lf_queue *q, int error) LF_EXCLUDES(&q->mutex);
 /* Nothing more is pushed; what does not run is cancelled, as far as that can be done without waiting. */
 void queue_begin_close(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
 
+/* --- Who drives the engine (queue.c) ------------------------------------------------------------------------------------- */
+
+/* Takes the right to drive the engine. Returns false when somebody has it. */
+bool engine_begin(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
+
+/* Gives it back, after what a loss or a close asked for meanwhile was done. */
+void engine_end(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
+
+/* A loss, a close, or a job behind one of them: sees to it that somebody does what is left. */
+void engine_kick(struct lf_queue *q) LF_EXCLUDES(&q->mutex);
+
+/* Tells the thread, if there is one, that something is ready. Runs no code of users. */
+void engine_wake(struct lf_queue *q);
+
 /* --- The engine (engine.c), for who drives it ---------------------------------------------------------------------------- */
 
 enum event_kind { EVENT_NONE, EVENT_COMPLETE, EVENT_INTERRUPT, EVENT_TIMEOUT, EVENT_RUN, EVENT_LOST, EVENT_CANCEL };
@@ -215,6 +214,10 @@ struct event {
 };
 
 void engine_init(struct lf_queue *q);
+
+/* Whether a loss or a close left something that needs nobody's step. For who has the engine, or could take it. */
+bool queue_must_settle(const struct lf_queue *q) LF_REQUIRES(&q->mutex);
+
 struct event engine_next(struct lf_queue *q, int64_t now) LF_EXCLUDES(&q->mutex);
 enum lf_queue_step_result engine_do(struct lf_queue *q, enum event_kind kind, int64_t now) LF_EXCLUDES(&q->mutex);
 

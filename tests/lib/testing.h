@@ -24,7 +24,7 @@
 
 /* --- Log: every message is kept; a test that provokes misuse says how much of it ---------------------------------------- */
 
-/* Captures the log from here on; tests_fini() does the opposite. */
+/* Captures the log from here on. */
 void log_capture(void);
 /* How many messages of a level came since the last log_reset(). */
 unsigned log_count(enum lf_log_level level);
