@@ -39,13 +39,25 @@ void lf_set_clock(int64_t (*now)(void *user), void *user)
 	clock_user = user;
 }
 
-int64_t park_real_deadline(int64_t deadline)
+/*
+ * When a sleep must end at the latest, in CLOCK_MONOTONIC: the deadline, or soon where a replaced clock (lf_set_clock()) must be asked
+ * again.
+ */
+static int64_t real_deadline(int64_t deadline)
 {
 	enum { LOOK_AGAIN = 1000000 };
 
 	if (unlikely(clock_hook != NULL) && deadline != LF_DEADLINE_NEVER)
 		return port_clock() + LOOK_AGAIN;
 	return deadline;
+}
+
+bool park_wait(const lf_atomic_u32 *word, uint32_t expected, int64_t deadline)
+{
+	if (deadline != LF_DEADLINE_NEVER && lf_now() >= deadline)
+		return false;
+	park_wait_real(word, expected, real_deadline(deadline));
+	return true;
 }
 
 /* --- Planted bugs ---------------------------------------------------------------------------------------------------------- */

@@ -3,7 +3,8 @@
  * Sleeping on a word.
  *
  * Purpose: a thread sleeps while a word has a value; who changes the word wakes whoever sleeps on it. Two back ends, chosen when the
- * build is configured: futex (park_futex.c) and condition variables in a table by address (park_condvar.c).
+ * build is configured: futex (park_futex.c) and condition variables in a table by address (park_condvar.c). park_wait(), which knows the
+ * replaced clock, is not theirs: it stands beside that in library.c.
  *
  * Invariants:
  * P1. park_wait() does not sleep when the word differs from @expected at its call; a change of the word that is followed by park_wake()
@@ -31,11 +32,5 @@ void park_wake(const void *word);
 
 /* In the child of a bracketed fork: forgets the parent's sleepers. */
 void park_after_fork_child(void);
-
-/*
- * When a sleep must end at the latest, in CLOCK_MONOTONIC: the deadline, or soon where a replaced clock (lf_set_clock()) must be asked
- * again.
- */
-int64_t park_real_deadline(int64_t deadline);
 
 #endif /* LF_BASE_PARK_H */

@@ -44,14 +44,6 @@ void park_wait_real(const lf_atomic_u32 *word, uint32_t expected, int64_t until)
 	sleep_until(word, expected, until == LF_DEADLINE_NEVER ? NULL : &ts);
 }
 
-bool park_wait(const lf_atomic_u32 *word, uint32_t expected, int64_t deadline)
-{
-	if (deadline != LF_DEADLINE_NEVER && lf_now() >= deadline)
-		return false;
-	park_wait_real(word, expected, park_real_deadline(deadline));
-	return true;
-}
-
 void park_wake(const void *word)
 {
 	invariant(!library_poisoned()); /* P3 */

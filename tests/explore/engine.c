@@ -526,14 +526,6 @@ void park_wait_real(const lf_atomic_u32 *word, uint32_t expected, int64_t until)
 	block();
 }
 
-bool park_wait(const lf_atomic_u32 *word, uint32_t expected, int64_t deadline)
-{
-	if (deadline != LF_DEADLINE_NEVER && lf_now() >= deadline)
-		return false;
-	park_wait_real(word, expected, park_real_deadline(deadline));
-	return true;
-}
-
 void park_wake(const void *word)
 {
 	explorer_point(sleepers_of(word), true);
