@@ -115,26 +115,41 @@ static void obey_and_end(struct lf_fence *f, struct fence_origin *origin, int sa
 	fence_dispatch_end(outermost);
 }
 
-void fence_enable_slow(struct lf_fence *f)
+/* Calls a hook, if there is one and the state allows it; @deadline is for set_deadline. */
+static void call_hook(struct lf_fence *f, enum which which, int64_t deadline)
 {
-	const struct fence_class *class = fence_class(f);
-	struct fence_origin *origin;
+	struct fence_origin *origin = hook_begin(f, which);
 	struct hook_frame frame;
-	int said;
+	int said = 0;
 
-	if (library_poisoned())
-		return; /* the child of a hook that forked comes here */
-	if (class) {
-		class->enable(f);
-		return;
-	}
-	origin = hook_begin(f, HOOK_ENABLE);
 	if (!origin)
 		return;
 	hook_enter(&frame, origin->provider);
-	said = origin->ops->enable(f, origin->data);
+	switch (which) {
+	case HOOK_ENABLE:
+		said = origin->ops->enable(f, origin->data);
+		break;
+	case HOOK_POLL:
+		said = origin->ops->poll(f, origin->data);
+		break;
+	case HOOK_SET_DEADLINE:
+		origin->ops->set_deadline(f, deadline, origin->data);
+		break;
+	}
 	hook_leave(&frame);
 	obey_and_end(f, origin, said);
+}
+
+void fence_enable_slow(struct lf_fence *f)
+{
+	const struct fence_class *class = fence_class(f);
+
+	if (library_poisoned())
+		return; /* the child of a hook that forked comes here */
+	if (class)
+		class->enable(f);
+	else
+		call_hook(f, HOOK_ENABLE, 0);
 }
 
 static void check_leaf(struct lf_fence *leaf, void *unused)
@@ -146,26 +161,16 @@ static void check_leaf(struct lf_fence *leaf, void *unused)
 int lf_fence_check(struct lf_fence *f)
 {
 	const struct fence_class *class;
-	struct fence_origin *origin;
-	struct hook_frame frame;
-	int said;
 
 	if (!fence_check(f, __func__))
 		return 0;
 	if (library_poisoned())
 		return lf_fence_status(f);
 	class = fence_class(f);
-	if (class) {
+	if (class)
 		class->for_each_leaf(f, check_leaf, NULL);
-		return lf_fence_status(f);
-	}
-	origin = hook_begin(f, HOOK_POLL);
-	if (origin) {
-		hook_enter(&frame, origin->provider);
-		said = origin->ops->poll(f, origin->data);
-		hook_leave(&frame);
-		obey_and_end(f, origin, said);
-	}
+	else
+		call_hook(f, HOOK_POLL, 0);
 	return lf_fence_status(f);
 }
 
@@ -177,21 +182,12 @@ static void hint_leaf(struct lf_fence *leaf, void *deadline)
 void lf_fence_set_deadline(struct lf_fence *f, int64_t deadline)
 {
 	const struct fence_class *class;
-	struct fence_origin *origin;
-	struct hook_frame frame;
 
 	if (!fence_check(f, __func__) || library_poisoned())
 		return;
 	class = fence_class(f);
-	if (class) {
+	if (class)
 		class->for_each_leaf(f, hint_leaf, &deadline);
-		return;
-	}
-	origin = hook_begin(f, HOOK_SET_DEADLINE);
-	if (!origin)
-		return;
-	hook_enter(&frame, origin->provider);
-	origin->ops->set_deadline(f, deadline, origin->data);
-	hook_leave(&frame);
-	obey_and_end(f, origin, 0);
+	else
+		call_hook(f, HOOK_SET_DEADLINE, deadline);
 }
