@@ -14,16 +14,23 @@
 #include "base/port.h"
 
 struct lf_fence;
+struct lf_job;
 struct lf_provider;
+struct lf_queue;
 struct reclaim_thread;
 
 /* A hook of a producer that is running on this thread; they nest. */
 struct hook_frame {
 	struct lf_provider *provider;
+	const struct lf_queue *queue; /* whose hook it is, if it is a queue's (queue/queue.c) */
 	struct hook_frame *outer;
 };
 
-/* All that the library keeps for a thread, in one place because finding thread-local memory costs a call in a shared object. */
+/*
+ * All that the library keeps for a thread, in one place because finding thread-local memory costs a call in a shared object. Not
+ * here: what is of the system's threads, the fork that one is in (library.c) and its registration with liburcu (rcu.c), and what builds for
+ * tests count.
+ */
 struct library_thread {
 	/* Signaled fences whose user callbacks wait for the outermost dispatch, in order, linked by lf_fence.link (fence/dispatch.c). */
 	struct lf_fence *pending_head, *pending_tail;
@@ -31,6 +38,8 @@ struct library_thread {
 	struct lf_fence *dead; /* containers that this thread is about to end, newest first, linked alike (fence/fence.c) */
 	bool telling; /* a first phase is below us on the stack, which does the others */
 	bool ending; /* this thread is ending a container, and will do the others */
+	struct lf_job *dead_jobs, *last_dead_job; /* jobs that this thread is about to free, in order, linked by next (queue/job.c) */
+	bool freeing_jobs; /* this thread is freeing a job, and will do the others */
 	unsigned held; /* reservations that it holds, while LF_VALIDATE_WAITS looks */
 	const void *ticket; /* a ticket of this thread that holds something, most likely the last one, or NULL; compared, not followed */
 	struct lf_fence *current; /* whose user callback this thread is inside, or NULL */
@@ -99,6 +108,7 @@ static inline void hook_enter(struct hook_frame *frame, struct lf_provider *prov
 	struct library_thread *t = this_thread();
 
 	frame->provider = provider;
+	frame->queue = NULL;
 	frame->outer = t->hooks;
 	t->hooks = frame;
 }

@@ -195,12 +195,12 @@ static void inject(struct lf_queue *q, uint64_t *count, enum lf_queue_event_kind
 
 static int call_run(struct lf_queue *q, struct lf_job *job)
 {
-	struct queue_frame frame;
+	struct hook_frame frame;
 	int result;
 
 	queue_hook_enter(&frame, q);
 	result = q->ops->run(job, job->data);
-	queue_hook_leave(&frame);
+	hook_leave(&frame);
 	return check_error("run hook of a queue", result);
 }
 
@@ -266,13 +266,13 @@ static enum lf_queue_step_result engine_complete(struct lf_queue *q, int64_t now
 static enum lf_reset_verdict ask_verdict(struct lf_queue *q, struct lf_job *job, bool guilty)
 {
 	enum lf_reset_verdict verdict;
-	struct queue_frame frame;
+	struct hook_frame frame;
 
 	if (!q->ops->reset)
 		return guilty ? LF_RESET_FAIL : LF_RESET_RETRY;
 	queue_hook_enter(&frame, q);
 	verdict = q->ops->reset(job, job->data, guilty);
-	queue_hook_leave(&frame);
+	hook_leave(&frame);
 	return verdict;
 }
 

@@ -261,20 +261,22 @@ static void free_job(struct lf_job *job)
 /* Jobs that died inside a release hook wait for it to return: no recursion, however many hang on each other. */
 static void end_job(struct lf_job *job)
 {
-	static __thread struct {
-		struct job_list jobs;
-		bool freeing;
-	} dying;
-	struct job_list *jobs = &PORT_THREAD_LOCAL(dying)->jobs;
-	bool *freeing = &PORT_THREAD_LOCAL(dying)->freeing;
+	struct library_thread *t = this_thread();
 
-	list_append(jobs, job);
-	if (*freeing)
+	job->next = NULL;
+	if (t->dead_jobs)
+		t->last_dead_job->next = job;
+	else
+		t->dead_jobs = job;
+	t->last_dead_job = job;
+	if (t->freeing_jobs)
 		return;
-	*freeing = true;
-	while (jobs->head)
-		free_job(list_take_first(jobs));
-	*freeing = false;
+	t->freeing_jobs = true;
+	while ((job = t->dead_jobs) != NULL) {
+		t->dead_jobs = job->next;
+		free_job(job);
+	}
+	t->freeing_jobs = false;
 }
 
 static void free_deferred(struct lf_deferred *node)

@@ -74,25 +74,15 @@ enum { SLEEPS = 1, KICK = 2 };
 
 /* --- Hooks --------------------------------------------------------------------------------------------------------------- */
 
-static __thread struct queue_frame *innermost_frame;
-
-void queue_hook_enter(struct queue_frame *frame, struct lf_queue *q)
+void queue_hook_enter(struct hook_frame *frame, struct lf_queue *q)
 {
-	hook_enter(&frame->hook, q->provider);
+	hook_enter(frame, q->provider);
 	frame->queue = q;
-	frame->outer = *PORT_THREAD_LOCAL(innermost_frame);
-	*PORT_THREAD_LOCAL(innermost_frame) = frame;
-}
-
-void queue_hook_leave(struct queue_frame *frame)
-{
-	*PORT_THREAD_LOCAL(innermost_frame) = frame->outer;
-	hook_leave(&frame->hook);
 }
 
 static bool inside_hook_of(const struct lf_queue *q)
 {
-	const struct queue_frame *frame = *PORT_THREAD_LOCAL(innermost_frame);
+	const struct hook_frame *frame = this_thread()->hooks;
 
 	while (frame && frame->queue != q)
 		frame = frame->outer;
@@ -113,13 +103,13 @@ int queue_check_drive(const char *function)
 void queue_observe(struct lf_queue *q, enum lf_queue_event_kind kind, struct lf_job *job, int error, int64_t time)
 {
 	const struct lf_queue_event event = { .kind = kind, .time = time, .job = job, .error = error };
-	struct queue_frame frame;
+	struct hook_frame frame;
 
 	if (!q->observe)
 		return;
 	queue_hook_enter(&frame, q);
 	q->observe(q->user, &event);
-	queue_hook_leave(&frame);
+	hook_leave(&frame);
 }
 
 int64_t queue_now(struct lf_queue *q)
@@ -144,11 +134,11 @@ static bool is_over(const struct lf_queue *q) LF_REQUIRES(&q->mutex)
 
 void queue_call_release(struct lf_queue *q, void (*release)(void *data), void *data)
 {
-	struct queue_frame frame;
+	struct hook_frame frame;
 
 	queue_hook_enter(&frame, q);
 	release(data);
-	queue_hook_leave(&frame);
+	hook_leave(&frame);
 	port_mutex_lock(&q->mutex);
 	q->releasing--;
 	port_mutex_unlock(&q->mutex);

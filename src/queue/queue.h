@@ -153,14 +153,8 @@ struct lf_queue {
 	char name[]; /* immutable */
 };
 
-/* A hook of a queue that runs on this thread; they nest. */
-struct queue_frame {
-	struct hook_frame hook;
-	const struct lf_queue *queue;
-	struct queue_frame *outer;
-};
-void queue_hook_enter(struct queue_frame *frame, struct lf_queue *q) LF_EXCLUDES(&q->mutex);
-void queue_hook_leave(struct queue_frame *frame);
+/* hook_enter() for a hook of a queue, whose end is a hook_leave(). */
+void queue_hook_enter(struct hook_frame *frame, struct lf_queue *q) LF_EXCLUDES(&q->mutex);
 
 /* Reports and returns -EDEADLK where a call that drives or waits for an engine may not be. */
 int queue_check_drive(const char *function);
