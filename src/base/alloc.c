@@ -47,6 +47,18 @@ void *mem_alloc_array(size_t head, size_t count, size_t size)
 	return mem_alloc(bytes);
 }
 
+void *mem_grow(void *old, size_t filled, size_t count, size_t size)
+{
+	void *grown = mem_alloc_array(0, count, size);
+
+	if (!grown)
+		return NULL;
+	if (filled)
+		memcpy(grown, old, filled * size);
+	mem_free(old);
+	return grown;
+}
+
 void mem_free(void *ptr)
 {
 	if (!ptr)

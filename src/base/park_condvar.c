@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "base/library.h"
 
-enum { ENTRIES = 64 };
+enum { TABLE_BITS = 6, ENTRIES = 1 << TABLE_BITS };
 
 struct entry {
 	pthread_mutex_t mutex;
@@ -37,7 +37,7 @@ static struct entry *entry_of(const void *word)
 {
 	invariant(!library_poisoned()); /* P3 */
 	pthread_once(&once, init_table);
-	return &table[(((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15)) >> 58];
+	return &table[hash_bits((uintptr_t)word >> 2, TABLE_BITS)];
 }
 
 void park_wait_real(const lf_atomic_u32 *word, uint32_t expected, int64_t until)

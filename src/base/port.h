@@ -37,6 +37,12 @@
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 #define array_size(array)               (sizeof(array) / sizeof((array)[0]))
 
+/* A number of so many bits, 1 to 63, for a place in a table: multiplying by the golden ratio, Knuth, vol. 3, 6.4. */
+static inline uint64_t hash_bits(uint64_t key, int bits)
+{
+	return key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - bits);
+}
+
 /* What clang's -Wthread-safety checks; nothing for other compilers. */
 #if defined(__clang__)
 #define LF_ANNOTATE(x) __attribute__((x))
@@ -241,6 +247,12 @@ static inline int port_key_delete(port_key key)
 struct LF_CAPABILITY("spinlock") port_spin {
 	lf_atomic_u32 word;
 };
+
+/* The lock whose word stands in a public struct. */
+static inline struct port_spin *port_spin_of(lf_atomic_u32 *word)
+{
+	return container_of(word, struct port_spin, word);
+}
 
 static inline void port_spin_lock(struct port_spin *s) LF_ACQUIRES(s) LF_NO_THREAD_ANALYSIS
 {

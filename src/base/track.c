@@ -11,7 +11,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
-enum { BUCKETS = 4096, MAX_FRAMES = 16, SKIPPED_FRAMES = 2 };
+enum { BUCKET_BITS = 12, BUCKETS = 1 << BUCKET_BITS, MAX_FRAMES = 16, SKIPPED_FRAMES = 2 };
 
 struct entry {
 	struct entry *next;
@@ -44,7 +44,7 @@ static char **backtrace_symbols(void *const *where, int n)
 
 static struct entry **bucket_of(const void *object)
 {
-	return &buckets[(((uintptr_t)object >> 4) * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+	return &buckets[hash_bits((uintptr_t)object >> 4, BUCKET_BITS)];
 }
 
 void track_add_slow(const void *object, const struct track_kind *kind)

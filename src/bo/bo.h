@@ -38,13 +38,13 @@ static inline struct bo_core *bo_core(const struct lf_bo *bo)
 static inline void bo_lock(struct lf_bo *bo) LF_NO_THREAD_ANALYSIS
 {
 	if (!PLANTED(173))
-		port_spin_lock(container_of(&bo->spin, struct port_spin, word));
+		port_spin_lock(port_spin_of(&bo->spin));
 }
 
 static inline void bo_unlock(struct lf_bo *bo) LF_NO_THREAD_ANALYSIS
 {
 	if (!PLANTED(173))
-		port_spin_unlock(container_of(&bo->spin, struct port_spin, word));
+		port_spin_unlock(port_spin_of(&bo->spin));
 }
 
 /* --- Rings: a link to itself is empty, and a head alike --------------------------------------------------------------- */

@@ -37,12 +37,9 @@ static bool list_make_room(struct list *list, size_t n)
 		return true;
 	while (room - list->count < n)
 		room *= 2;
-	larger = mem_alloc_array(0, room, sizeof(*larger));
+	larger = mem_grow(list->fences, list->count, room, sizeof(*larger));
 	if (!larger)
 		return false;
-	if (list->count)
-		memcpy(larger, list->fences, list->count * sizeof(*larger));
-	mem_free(list->fences);
 	list->fences = larger;
 	list->room = room;
 	return true;
@@ -91,7 +88,7 @@ struct set {
 
 static struct set_entry *set_place(const struct set *set, uint64_t key)
 {
-	size_t i = (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (set->room - 1); /* the golden ratio: Knuth, vol. 3, 6.4 */
+	size_t i = (size_t)hash_bits(key, 32) & (set->room - 1);
 
 	while (set->entries[i].key && set->entries[i].key != key)
 		i = (i + 1) & (set->room - 1);

@@ -346,11 +346,21 @@ void fence_dispatch_end(bool outermost)
 
 /* --- Internal nodes ------------------------------------------------------------------------------------------------------ */
 
-int fence_add_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn)
+static void prepare(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_cb_fn func, uintptr_t flags)
 {
 	cb->prev = NULL;
-	cb->func = (lf_fence_cb_fn)(void (*)(void))fn;
-	cb_set_state(cb, (uintptr_t)f | CB_QUEUED | CB_INTERNAL);
+	cb->func = func;
+	cb_set_state(cb, (uintptr_t)f | CB_QUEUED | flags);
+}
+
+static void prepare_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn)
+{
+	prepare(f, cb, (lf_fence_cb_fn)(void (*)(void))fn, CB_INTERNAL);
+}
+
+int fence_add_internal(struct lf_fence *f, struct lf_fence_cb *cb, fence_internal_fn fn)
+{
+	prepare_internal(f, cb, fn);
 	return push(f, cb);
 }
 
@@ -363,9 +373,7 @@ uintptr_t fence_subscribe_locked(struct lf_fence *f, uintptr_t word, struct lf_f
 	if (!(state & FENCE_PUBLISHED))
 		fence_set_state(f, state | FENCE_PUBLISHED);
 	cb->next = word_list(word);
-	cb->prev = NULL;
-	cb->func = (lf_fence_cb_fn)(void (*)(void))fn;
-	cb_set_state(cb, (uintptr_t)f | CB_QUEUED | CB_INTERNAL);
+	prepare_internal(f, cb, fn);
 	return (uintptr_t)cb;
 }
 
@@ -400,9 +408,7 @@ int fence_add_user(struct lf_fence *f, struct lf_fence_cb *cb, lf_fence_cb_fn fu
 	uintptr_t before = cb_state(cb);
 	int ret;
 
-	cb->prev = NULL;
-	cb->func = func;
-	cb_set_state(cb, (uintptr_t)f | CB_QUEUED);
+	prepare(f, cb, func, 0);
 	ret = push(f, cb);
 	if (ret)
 		cb_set_state(cb, before);

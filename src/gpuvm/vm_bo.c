@@ -308,12 +308,8 @@ static void set_evicted(struct lf_vm_bo *vm_bo, bool evicted)
 
 void lf_bo_set_evicted(struct lf_bo *bo, bool evicted)
 {
-	if (library_poisoned())
+	if (bo_check_holder(bo, __func__) != 0)
 		return;
-	if (unlikely(!bo || !lf_resv_is_held(bo->resv))) {
-		misuse(0, "lf_bo_set_evicted: %s", bo ? "the buffer's reservation is not locked by the caller" : "the buffer is NULL");
-		return;
-	}
 	bo_lock(bo);
 	for (struct lf_bo_link *l = bo->users.next; l != &bo->users; l = l->next)
 		set_evicted(of_user(l), evicted);

@@ -327,12 +327,9 @@ static int grow_dependencies(struct lf_job *job)
 
 	if (job->dependency_count < job->dependency_capacity)
 		return 0;
-	grown = mem_alloc_array(0, capacity, sizeof(*grown));
+	grown = mem_grow(job->dependencies, job->dependency_count, capacity, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
-	if (job->dependency_count)
-		memcpy(grown, job->dependencies, job->dependency_count * sizeof(*grown));
-	mem_free(job->dependencies);
 	job->dependencies = grown;
 	job->dependency_capacity = capacity;
 	return 0;

@@ -94,7 +94,7 @@ static uint32_t *bucket(const struct block *b, uintptr_t slot)
 	uint64_t key = (fence_state(f) & FENCE_ORDERED) || PLANTED(63) ? f->context : (uint64_t)(uintptr_t)f;
 	int bits = 31 - __builtin_clz(b->capacity);
 
-	return &heads(b)[key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - bits)];
+	return &heads(b)[hash_bits(key, bits)];
 }
 
 /*

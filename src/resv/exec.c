@@ -170,12 +170,9 @@ static int grow(struct lf_exec *x)
 
 	if (likely(x->count < x->capacity))
 		return 0;
-	locked = mem_alloc_array(0, capacity, sizeof(*locked));
+	locked = mem_grow(x->locked, x->count, capacity, sizeof(*locked));
 	if (!locked)
 		return -ENOMEM;
-	if (x->count)
-		memcpy(locked, x->locked, x->count * sizeof(*locked));
-	mem_free(x->locked);
 	x->locked = locked;
 	x->capacity = capacity;
 	return 0;

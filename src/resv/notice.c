@@ -52,7 +52,7 @@ enum { IDLE = 0, ARMED, CANCELLED, FIRED };
 
 static struct port_spin *spin_of(struct lf_notice *n)
 {
-	return container_of(&n->spin, struct port_spin, word);
+	return port_spin_of(&n->spin);
 }
 
 static void notice_lock(struct lf_notice *n) LF_NO_THREAD_ANALYSIS

@@ -92,7 +92,7 @@ static struct lf_ticket_class *class_of(struct lf_ticket_class *cls)
 
 static struct port_spin *spin_of(struct lf_ww_lock *l)
 {
-	return (struct port_spin *)&l->spin;
+	return port_spin_of(&l->spin);
 }
 
 static bool is_older(const struct lf_ticket *a, const struct lf_ticket *b)
