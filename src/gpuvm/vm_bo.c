@@ -32,6 +32,7 @@
 #include "base/refcount.h"
 #include "base/reclaim.h"
 #include "gpuvm/vm.h"
+#include "resv/block.h"
 
 /* state, protected by vm->spin */
 #define VM_BO_EVICTED UINT32_C(1) /* in vm->evicted */
@@ -414,10 +415,8 @@ void lf_vm_add_fence(struct lf_vm *vm, struct lf_exec *x, struct lf_fence *f, en
 {
 	struct lf_resv *resv;
 
-	if (unlikely(lf_exec_error(x))) {
-		misuse(0, "lf_vm_add_fence: nothing is locked, since the transaction failed");
+	if (!exec_check_locked(x, __func__))
 		return;
-	}
 	for (size_t i = 0; (resv = lf_exec_at(x, i)) != NULL; i++)
 		lf_resv_add(resv, f, resv == vm->resv ? local : external);
 }

@@ -40,6 +40,7 @@
 #ifndef LF_RESV_BLOCK_H
 #define LF_RESV_BLOCK_H
 
+#include <libfence/exec.h>
 #include <libfence/reclaim.h>
 #include <libfence/resv.h>
 
@@ -139,6 +140,11 @@ static inline bool resv_is_counted(const struct lf_resv *resv)
 {
 	return u32_load(&resv->refs, memory_order_relaxed) != 0; /* relaxed: never 0 or always */
 }
+
+/* --- Transactions (exec.c) --------------------------------------------------------------------------------------------------- */
+
+/* Whether a fence may be added to what a transaction has locked; reports when it has failed, or lost its round and locked nothing. */
+bool exec_check_locked(const struct lf_exec *x, const char *function);
 
 /* --- Checks ----------------------------------------------------------------------------------------------------------------- */
 

@@ -235,12 +235,18 @@ void lf_exec_rollback(struct lf_exec *x, size_t mark)
 
 /* --- Behind the loop ----------------------------------------------------------------------------------------------------- */
 
+bool exec_check_locked(const struct lf_exec *x, const char *function)
+{
+	if (likely(!x->error && !x->contended))
+		return true;
+	misuse(0, "%s: nothing is locked, since the transaction %s", function, x->error ? "failed" : "lost its round");
+	return false;
+}
+
 void lf_exec_add_fence(struct lf_exec *x, struct lf_fence *f, enum lf_usage usage)
 {
-	if (unlikely(x->error || x->contended)) {
-		misuse(0, "lf_exec_add_fence: nothing is locked, since the transaction %s", x->error ? "failed" : "lost its round");
+	if (!exec_check_locked(x, __func__))
 		return;
-	}
 	for (size_t i = 0; i < x->count; i++)
 		lf_resv_add(x->locked[i], f, usage);
 }

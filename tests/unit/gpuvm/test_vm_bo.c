@@ -1105,6 +1105,35 @@ static void a_fence_is_not_added_by_a_transaction_that_failed(void **state)
 	lf_vm_put(vm);
 }
 
+static void a_fence_is_not_added_in_a_lost_round(void **state)
+{
+	static struct lf_ticket_class cls = LF_TICKET_CLASS_INIT(LF_WAIT_DIE);
+	struct lf_vm *vm = vm_new(&(struct lf_vm_desc){ .name = "vm", .cls = &cls });
+	struct lf_vm *first = vm_new(&(struct lf_vm_desc){ .name = "first", .cls = &cls });
+	struct lf_fence *f;
+	struct lf_exec x;
+
+	assert_int_equal(lf_fence_create(&f), 0);
+	lf_exec_init(&x, &cls);
+	assert_true(lf_exec_next(&x));
+	assert_int_equal(lf_exec_lock(&x, lf_vm_resv(first), 1), 0); /* who holds nothing loses nothing */
+	lf_ticket_class_inject(&cls, 1000000, 1);
+	assert_int_equal(lf_vm_exec_lock(vm, &x, 1), -EDEADLK);
+	lf_ticket_class_inject(&cls, 0, 1);
+	assert_int_equal(lf_exec_error(&x), 0);
+	log_reset();
+	lf_vm_add_fence(vm, &x, f, LF_USAGE_READ, LF_USAGE_READ);
+	assert_int_equal(log_count(LF_LOG_MISUSE), 1);
+	assert_true(log_contains("lf_vm_add_fence: nothing is locked, since the transaction lost its round"));
+	log_reset();
+	lf_exec_fini(&x);
+	assert_true(lf_resv_test_signaled(lf_vm_resv(vm), LF_USAGE_BOOKKEEP)); /* there is nothing in it */
+	lf_fence_signal(f, 0);
+	lf_fence_put(f);
+	lf_vm_put(first);
+	lf_vm_put(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1142,6 +1171,7 @@ int main(void)
 		TEST_WARM(what_a_transaction_drops_lets_go_of_its_vm_bo),
 		TEST(what_is_missing_is_reported),
 		TEST(a_fence_is_not_added_by_a_transaction_that_failed),
+		TEST(a_fence_is_not_added_in_a_lost_round),
 	};
 	return TEST_MAIN(tests);
 }
