@@ -77,8 +77,7 @@ enum demand { DEMAND_NONE, DEMAND_SOON, DEMAND_NOW };
 enum driver { DRIVER_NONE, DRIVER_THREAD, DRIVER_IN_PLACE };
 
 static struct port_mutex registry = PORT_MUTEX_INIT;
-static struct reclaim_thread orphans;
-static struct reclaim_thread *records; /* protected by registry; orphans is not in it */
+static struct reclaim_thread orphans; /* the head of the list of records, which are those of threads */
 static port_key exit_key; /* valid while started at least once since fini; protected by registry */
 static bool have_key; /* protected by registry */
 static unsigned generation = 1; /* written by lf_fini(), when nobody uses the library */
@@ -166,10 +165,15 @@ static void run_calls(struct list *list)
 
 /* --- Records ------------------------------------------------------------------------------------------------------------- */
 
-/* Owner's lists, after a change. */
+static size_t blocks_of(const struct reclaim_thread *r) LF_REQUIRES(&r->lock)
+{
+	return r->open.count + r->waiting.count + r->ready.count;
+}
+
+/* After a change of the lists of blocks. */
 static void count_pending(struct reclaim_thread *r) LF_REQUIRES(&r->lock)
 {
-	u64_store(&r->pending, r->open.count + r->waiting.count + r->ready.count, memory_order_relaxed); /* relaxed: a figure */
+	u64_store(&r->pending, blocks_of(r), memory_order_relaxed); /* relaxed: a figure */
 }
 
 /* Whether the grace period that @waiting needs is over. */
@@ -229,7 +233,7 @@ static void thread_gone(void *record)
 	if (library_poisoned())
 		return;
 	port_mutex_lock(&registry);
-	for (r = records; r && r != record; r = r->next)
+	for (r = orphans.next; r && r != record; r = r->next)
 		;
 	if (r) { /* else lf_fini() has freed it meanwhile */
 		port_spin_lock(&r->lock);
@@ -262,21 +266,28 @@ static struct reclaim_thread *new_record(struct library_thread *t)
 		t->gone = true; /* from here on always, so that the order of its calls holds (RC4) */
 		return &orphans;
 	}
-	r->next = records;
-	records = r;
+	r->next = orphans.next;
+	orphans.next = r;
 	port_mutex_unlock(&registry);
 	t->reclaim = r;
 	t->reclaim_generation = generation;
 	return r;
 }
 
+/* A thread's record; NULL when it has none, or lf_fini() has freed it. */
+static struct reclaim_thread *record_of(const struct library_thread *t)
+{
+	return likely(t->reclaim && t->reclaim_generation == generation) ? t->reclaim : NULL;
+}
+
 /* This thread's record; the orphans' where it can have none (RC5). */
 static struct reclaim_thread *my_record(void)
 {
 	struct library_thread *t = this_thread();
+	struct reclaim_thread *r = record_of(t);
 
-	if (likely(t->reclaim && t->reclaim_generation == generation))
-		return t->reclaim;
+	if (likely(r))
+		return r;
 	if (t->gone)
 		return &orphans;
 	return new_record(t);
@@ -416,14 +427,14 @@ static void harvest_record(struct reclaim_thread *r, struct harvest *h, enum tak
 		r->waiting_cycle = cycle_begun;
 	}
 	count_pending(r);
-	h->left += r->open.count + r->waiting.count + r->ready.count;
+	h->left += blocks_of(r);
 	port_spin_unlock(&r->lock);
 }
 
 /* Takes the records of ended threads out of the list. Returns them, linked. */
 static struct reclaim_thread *unlink_gone(void) LF_REQUIRES(&registry)
 {
-	struct reclaim_thread *r, **link = &records, *gone = NULL;
+	struct reclaim_thread *r, **link = &orphans.next, *gone = NULL;
 
 	while ((r = *link) != NULL) {
 		bool ended;
@@ -461,8 +472,7 @@ static uint64_t cycle(enum taking taking)
 	cycle_begun++;
 	if (!PLANTED(181))
 		port_mutex_lock(&registry);
-	harvest_record(&orphans, &h, taking);
-	for (struct reclaim_thread *r = records; r; r = r->next)
+	for (struct reclaim_thread *r = &orphans; r; r = r->next)
 		harvest_record(r, &h, taking);
 	gone = unlink_gone();
 	if (!PLANTED(181))
@@ -484,10 +494,10 @@ static uint64_t cycle(enum taking taking)
 /* Whether there is something in the record of the thread that does the cycles: what deferred calls deferred in turn. */
 static bool cascaded(void)
 {
-	struct reclaim_thread *r = this_thread()->reclaim;
+	struct reclaim_thread *r = record_of(this_thread());
 	bool any;
 
-	if (!r || this_thread()->reclaim_generation != generation)
+	if (!r)
 		r = &orphans; /* that is where it went, if anything did */
 	port_spin_lock(&r->lock);
 	any = !record_is_empty(r);
@@ -711,17 +721,18 @@ static void throttle(struct reclaim_thread *r)
 void reclaim_throttle(void)
 {
 	const struct library_thread *t = this_thread();
+	struct reclaim_thread *r = record_of(t);
 	uint64_t pending;
 
-	if (!t->reclaim || t->reclaim_generation != generation)
+	if (!r)
 		return;
-	pending = u64_load(&t->reclaim->pending, memory_order_relaxed); /* relaxed: written by this thread, or lowered by the reclaimer */
+	pending = u64_load(&r->pending, memory_order_relaxed); /* relaxed: written by this thread, or lowered by the reclaimer */
 	if (likely(pending == 0))
 		return;
 	if (likely(pending <= RECLAIM_LIMIT) || t->current || t->hooks || t->reclaiming || rcu_held())
-		free_ripe(t->reclaim, 1); /* one more than it defers, so that a backlog shrinks */
+		free_ripe(r, 1); /* one more than it defers, so that a backlog shrinks */
 	else
-		throttle(t->reclaim);
+		throttle(r);
 }
 
 void lf_reclaim_get_stats(struct lf_reclaim_stats *ret_stats)
@@ -732,14 +743,11 @@ void lf_reclaim_get_stats(struct lf_reclaim_stats *ret_stats)
 	if (library_poisoned())
 		return;
 	port_mutex_lock(&registry);
-	for (struct reclaim_thread *r = records; r; r = r->next) {
+	for (struct reclaim_thread *r = &orphans; r; r = r->next) {
 		port_spin_lock(&r->lock);
-		pending += r->open.count + r->waiting.count + r->ready.count + r->calls.count;
+		pending += blocks_of(r) + r->calls.count;
 		port_spin_unlock(&r->lock);
 	}
-	port_spin_lock(&orphans.lock);
-	pending += orphans.open.count + orphans.waiting.count + orphans.ready.count + orphans.calls.count;
-	port_spin_unlock(&orphans.lock);
 	port_mutex_unlock(&registry);
 	*ret_stats = (struct lf_reclaim_stats){
 		.pending = pending,
@@ -773,8 +781,8 @@ void reclaim_fini(void)
 	while (!nothing_pending())
 		drain();
 	port_mutex_lock(&registry);
-	all = records;
-	records = NULL;
+	all = orphans.next;
+	orphans.next = NULL;
 	if (have_key)
 		port_key_delete(exit_key);
 	have_key = false;
@@ -786,7 +794,7 @@ void reclaim_fini(void)
 
 static void lock_records(bool lock) LF_NO_THREAD_ANALYSIS
 {
-	for (struct reclaim_thread *r = &orphans; r; r = r == &orphans ? records : r->next) {
+	for (struct reclaim_thread *r = &orphans; r; r = r->next) {
 		if (lock)
 			port_spin_lock(&r->lock);
 		else
@@ -831,7 +839,7 @@ void reclaim_after_fork_child(void) LF_NO_THREAD_ANALYSIS
 
 	lock_records(false);
 	/* The other threads are gone, and what they deferred is nobody's. */
-	for (struct reclaim_thread *r = records; r; r = r->next)
+	for (struct reclaim_thread *r = orphans.next; r; r = r->next)
 		r->gone = r != mine;
 	/* relaxed: a single thread */
 	u32_store(&pausing, 0, memory_order_relaxed);
