@@ -70,7 +70,6 @@ struct lf_attachment {
 	struct lf_bo *bo; /* immutable; a reference */
 	void (*invalidate)(struct lf_attachment *a, void *data); /* immutable */
 	void *data; /* immutable */
-	struct lf_provider *provider; /* immutable; the registration has the reference */
 	struct provider_resource resource;
 	char name[]; /* immutable */
 };
@@ -122,7 +121,7 @@ static bool enter(struct lf_attachment *a)
 
 static void unregister(struct lf_attachment *a)
 {
-	provider_remove(a->provider, &a->resource);
+	provider_remove(&a->resource);
 }
 
 static void leave(struct lf_attachment *a)
@@ -148,7 +147,7 @@ static void call_hook(struct lf_attachment *a)
 	struct hook_frame frame;
 
 	while (enter(a)) {
-		hook_enter(&frame, a->provider);
+		hook_enter(&frame, a->resource.provider);
 		a->invalidate(a, a->data);
 		hook_leave(&frame);
 		leave(a);
@@ -222,11 +221,6 @@ static void revoke_attachment(struct provider_resource *r)
 		unregister(a);
 }
 
-static bool resource_tryget(struct provider_resource *r)
-{
-	return refcount_tryget(&container_of(r, struct lf_attachment, resource)->refs);
-}
-
 static void resource_put(struct provider_resource *r)
 {
 	lf_attachment_put(container_of(r, struct lf_attachment, resource));
@@ -255,13 +249,12 @@ static struct lf_attachment *new_attachment(struct lf_bo *bo, const struct lf_at
 	a->bo = bo;
 	a->invalidate = desc->invalidate;
 	a->data = desc->data;
-	a->provider = desc->provider;
 	a->resource = (struct provider_resource){
 		.kind = "attachment",
 		.name = a->name,
 		.code = (const void *)(uintptr_t)desc->invalidate,
 		.revoke = revoke_attachment,
-		.tryget = resource_tryget,
+		.refs = &a->refs,
 		.put = resource_put,
 	};
 	strcpy(a->name, desc->name);

@@ -51,11 +51,6 @@
 
 /* --- Being a resource ------------------------------------------------------------------------------------------------- */
 
-static void hold_core(struct bo_core *core)
-{
-	refcount_get(&core->holds, "buffer");
-}
-
 static void unhold_core(struct bo_core *core)
 {
 	if (refcount_put(&core->holds, "buffer"))
@@ -67,13 +62,6 @@ static void revoke_buffer(struct provider_resource *r)
 {
 	/* relaxed: a move that is prepared at this moment may still be */
 	u32_store(&container_of(r, struct bo_core, resource)->closing, 1, memory_order_relaxed);
-}
-
-/* Only the memory is held: the buffer is not to end on the thread that closes. */
-static bool resource_tryget(struct provider_resource *r)
-{
-	hold_core(container_of(r, struct bo_core, resource));
-	return true;
 }
 
 static void resource_put(struct provider_resource *r)
@@ -143,10 +131,9 @@ static struct bo_core *create_core(const struct lf_bo_desc *desc)
 		.name = core->name,
 		.code = code_of(desc),
 		.revoke = revoke_buffer,
-		.tryget = resource_tryget,
+		.refs = &core->holds, /* only the memory: the buffer is not to end on the thread that closes */
 		.put = resource_put,
 	};
-	core->provider = desc->provider;
 	core->holds.value = 1;
 	strcpy(core->name, name);
 	return core;
@@ -234,7 +221,7 @@ static void call_release(struct lf_bo *bo)
 
 	if (!bo->release)
 		return;
-	hook_enter(&frame, bo_core(bo)->provider);
+	hook_enter(&frame, bo_core(bo)->resource.provider);
 	bo->release(bo);
 	hook_leave(&frame);
 }
@@ -250,7 +237,7 @@ void bo_end(struct lf_bo *bo)
 	track_remove(bo);
 	mem_free(bo->spare);
 	lf_resv_put(bo->resv);
-	provider_remove(core->provider, &core->resource);
+	provider_remove(&core->resource);
 	unhold_core(core);
 	lf_free((char *)bo - bo->offset);
 }

@@ -16,7 +16,6 @@
  */
 struct bo_core {
 	struct provider_resource resource; /* registered while there are places, if there is a provider */
-	struct lf_provider *provider; /* immutable; a reference of the registration's; may be NULL */
 	lf_atomic_u32 places; /* the current one, and ghosts (BO3) */
 	lf_atomic_u32 holds; /* of this memory: one of the buffer, one while the provider closes */
 	lf_atomic_u32 closing; /* the provider is: no further move is prepared */

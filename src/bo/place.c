@@ -64,7 +64,7 @@ static void call_release(const struct place *p)
 
 	if (!p->backing.release)
 		return;
-	hook_enter(&frame, bo_core(p->bo)->provider);
+	hook_enter(&frame, bo_core(p->bo)->resource.provider);
 	p->backing.release(p->backing.memory, p->backing.user);
 	hook_leave(&frame);
 }

@@ -21,7 +21,7 @@
  * PR2. Once closing is set, no resource is added; each that was there is revoked once.
  * PR3. count is the length of the list; it reaches zero under the mutex, and whoever brings it there wakes who sleeps on it.
  *
- * Locking: the mutex protects list, count and closing. Nothing is called under it but tryget, which counts.
+ * Locking: the mutex protects list, count and closing. Nothing is called under it.
  *
  * Lifetime: counted; each listed resource holds a reference.
  */
@@ -119,6 +119,7 @@ int provider_add(struct lf_provider *p, struct provider_resource *r)
 {
 	bool closing;
 
+	r->provider = p;
 	if (!p)
 		return 0;
 	lf_provider_get(p); /* before it is listed, since from then on it can be removed */
@@ -139,8 +140,9 @@ int provider_add(struct lf_provider *p, struct provider_resource *r)
 	return -ESHUTDOWN;
 }
 
-void provider_remove(struct lf_provider *p, struct provider_resource *r)
+void provider_remove(struct provider_resource *r)
 {
+	struct lf_provider *p = r->provider;
 	uint32_t left;
 
 	if (!p)
@@ -180,7 +182,7 @@ static struct provider_resource *next_to_revoke(struct lf_provider *p)
 		if (r->revoked)
 			continue;
 		r->revoked = true;
-		if (r->tryget(r))
+		if (refcount_tryget(r->refs))
 			found = r; /* else it is ending by itself, and will remove itself */
 	}
 	port_mutex_unlock(&p->mutex);

@@ -277,7 +277,7 @@ static void end(struct lf_timeline *tl)
 		tl->release(tl->origin.data);
 		hook_leave(&frame);
 	}
-	provider_remove(tl->origin.provider, &tl->resource);
+	provider_remove(&tl->resource);
 	unhold(tl);
 }
 
@@ -468,11 +468,6 @@ static void revoke_timeline(struct provider_resource *r)
 	close_timeline(tl, note_loss(tl, -ENODEV));
 }
 
-static bool resource_tryget(struct provider_resource *r)
-{
-	return refcount_tryget(&container_of(r, struct lf_timeline, resource)->refs);
-}
-
 static void resource_put(struct provider_resource *r)
 {
 	lf_timeline_put(container_of(r, struct lf_timeline, resource));
@@ -509,7 +504,7 @@ static struct lf_timeline *new_timeline(const struct lf_timeline_desc *desc)
 		.name = tl->name,
 		.code = desc->ops,
 		.revoke = revoke_timeline,
-		.tryget = resource_tryget,
+		.refs = &tl->refs,
 		.put = resource_put,
 	};
 	tl->refs.value = 1;

@@ -89,7 +89,7 @@ static int call_hook(struct lf_vm *vm, const struct bind *b)
 
 	if (!vm->ops->apply)
 		return 0;
-	hook_enter(&frame, vm->provider);
+	hook_enter(&frame, vm->resource.provider);
 	ret = vm->ops->apply(vm, b->ops, b->count, vm->data);
 	hook_leave(&frame);
 	return ret;

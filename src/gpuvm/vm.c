@@ -155,11 +155,6 @@ static void revoke_vm(struct provider_resource *r)
 	lf_vm_ban(of_resource(r), -ENODEV);
 }
 
-static bool tryget_resource(struct provider_resource *r)
-{
-	return refcount_tryget(&of_resource(r)->refs);
-}
-
 static void put_resource(struct provider_resource *r)
 {
 	lf_vm_put(of_resource(r));
@@ -169,8 +164,7 @@ static void put_resource(struct provider_resource *r)
 static int enter_provider(struct lf_vm *vm, struct lf_provider *provider, const void *code)
 {
 	vm->resource = (struct provider_resource){ .kind = "vm", .name = vm->name, .code = code, .revoke = revoke_vm,
-		.tryget = tryget_resource, .put = put_resource };
-	vm->provider = provider;
+		.refs = &vm->refs, .put = put_resource };
 	return provider_add(provider, &vm->resource);
 }
 
@@ -214,7 +208,6 @@ struct lf_vm *lf_vm_get(struct lf_vm *vm)
 static void end(struct lf_deferred *node)
 {
 	struct lf_vm *vm = container_of(node, struct lf_vm, deferred);
-	struct lf_provider *provider = vm->provider;
 
 	lf_notice_fini(&vm->idle);
 	if (vm->ops->release)
@@ -222,7 +215,7 @@ static void end(struct lf_deferred *node)
 	if (library_poisoned())
 		return; /* the hook forked, and this is the child */
 	track_remove(vm);
-	provider_remove(provider, &vm->resource);
+	provider_remove(&vm->resource);
 	destroy(vm);
 }
 

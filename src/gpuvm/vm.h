@@ -64,7 +64,6 @@ struct lf_vm {
 	size_t mapping_size, mapping_offset, vm_bo_size, vm_bo_offset;
 	const struct lf_vm_ops *ops; /* never NULL */
 	void *data;
-	struct lf_provider *provider;
 	struct lf_timeline *timeline; /* of binds; NULL without LF_VM_BIND */
 
 	struct provider_resource resource;

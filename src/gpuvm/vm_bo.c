@@ -387,7 +387,7 @@ static int validate(struct lf_vm_bo *vm_bo, struct lf_exec *x)
 
 	if (!vm->ops->validate)
 		return -EOPNOTSUPP;
-	hook_enter(&frame, vm->provider);
+	hook_enter(&frame, vm->resource.provider);
 	ret = vm->ops->validate(vm_bo, x, vm->data);
 	hook_leave(&frame);
 	if (!ret)

@@ -231,7 +231,7 @@ static int call_split(struct lf_vm *vm, struct lf_mapping *piece, const struct l
 
 	if (!vm->ops->split)
 		return 0;
-	hook_enter(&frame, vm->provider);
+	hook_enter(&frame, vm->resource.provider);
 	ret = vm->ops->split(piece, of, vm->data);
 	hook_leave(&frame);
 	return ret;

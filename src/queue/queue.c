@@ -76,7 +76,7 @@ enum { SLEEPS = 1, KICK = 2 };
 
 void queue_hook_enter(struct hook_frame *frame, struct lf_queue *q)
 {
-	hook_enter(frame, q->provider);
+	hook_enter(frame, q->resource.provider);
 	frame->queue = q;
 }
 
@@ -188,7 +188,7 @@ void queue_settled(struct lf_queue *q)
 
 	release_abandoned(q);
 	if (take_registration(q, false))
-		provider_remove(q->provider, &q->resource);
+		provider_remove(&q->resource);
 	port_mutex_lock(&q->mutex);
 	wake = q->closers && is_over(q);
 	if (wake)
@@ -376,11 +376,6 @@ static void join_thread(struct lf_queue *q)
 
 /* --- Making -------------------------------------------------------------------------------------------------------------- */
 
-static bool resource_tryget(struct provider_resource *r)
-{
-	return refcount_tryget(&container_of(r, struct lf_queue, resource)->count);
-}
-
 static void resource_put(struct provider_resource *r)
 {
 	queue_unref(container_of(r, struct lf_queue, resource));
@@ -414,14 +409,13 @@ static struct lf_queue *new_queue(const struct lf_queue_desc *desc)
 	q->faults = desc->faults;
 	q->observe = desc->observe;
 	q->user = desc->user;
-	q->provider = desc->provider;
 	q->clock = desc->clock;
 	q->resource = (struct provider_resource){
 		.kind = "queue",
 		.name = q->name,
 		.code = desc->ops,
 		.revoke = revoke_queue,
-		.tryget = resource_tryget,
+		.refs = &q->count,
 		.put = resource_put,
 	};
 	port_mutex_init(&q->mutex);
@@ -431,10 +425,10 @@ static struct lf_queue *new_queue(const struct lf_queue_desc *desc)
 	return q;
 }
 
-static int create_timelines(struct lf_queue *q)
+static int create_timelines(struct lf_queue *q, struct lf_provider *provider)
 {
 	static const char suffix[] = " scheduled";
-	struct lf_timeline_desc desc = { .name = q->name, .provider = q->provider };
+	struct lf_timeline_desc desc = { .name = q->name, .provider = provider };
 	size_t size = strlen(q->name) + sizeof(suffix);
 	int ret = lf_timeline_create(&desc, &q->finished);
 	char *name;
@@ -479,10 +473,10 @@ static int prepare(const struct lf_queue_desc *desc, struct lf_queue **ret_queue
 
 	if (!q)
 		return -ENOMEM;
-	ret = create_timelines(q);
-	q->registered = q->provider; /* before it is found: it may be revoked at once */
+	ret = create_timelines(q, desc->provider);
+	q->registered = desc->provider; /* before it is found: it may be revoked at once */
 	if (ret == 0)
-		ret = provider_add(q->provider, &q->resource);
+		ret = provider_add(desc->provider, &q->resource);
 	if (ret) {
 		free_queue(q);
 		return ret;
@@ -532,7 +526,7 @@ static void destroy(struct lf_queue *q)
 	if (q->clock)
 		vclock_remove(q->clock, q);
 	if (take_registration(q, true))
-		provider_remove(q->provider, &q->resource);
+		provider_remove(&q->resource);
 	track_remove(q);
 	free_queue(q);
 }

@@ -116,7 +116,6 @@ struct lf_queue {
 	struct lf_queue_faults faults;
 	void (*observe)(void *user, const struct lf_queue_event *event);
 	void *user;
-	struct lf_provider *provider; /* the resource has the reference */
 	struct lf_timeline *scheduled, *finished;
 	struct lf_vclock *clock; /* a reference, of a virtual queue */
 	struct provider_resource resource;
