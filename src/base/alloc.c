@@ -2,7 +2,7 @@
 /*
  * Memory from malloc or the user's allocator.
  *
- * Invariant M1: between the first allocation and lf_fini() the allocator does not change, so that what one allocated no other frees.
+ * Invariant MA1: between the first allocation and lf_fini() the allocator does not change, so that what one allocated no other frees.
  */
 #include "base/alloc.h"
 

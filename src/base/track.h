@@ -2,7 +2,7 @@
 /*
  * The list of live objects, kept on request (lf_track()).
  *
- * Invariant T1: while tracking is on, the table holds each object that was made since and is not freed, but for those that it had no
+ * Invariant TK1: while tracking is on, the table holds each object that was made since and is not freed, but for those that it had no
  * memory for. Nothing of it lies in the objects: their layout is the same in all builds.
  */
 #ifndef LF_BASE_TRACK_H

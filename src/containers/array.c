@@ -2,7 +2,7 @@
 /*
  * Arrays: a container that users fill with what they like.
  *
- * Invariant A1: members are put in one after the other, and some may be signaled meanwhile. An *all* array cannot have enough before the
+ * Invariant AR1: members are put in one after the other, and some may be signaled meanwhile. An *all* array cannot have enough before the
  * last one is in; an *any* array could, so it is `making` until then. (An array of nothing has enough when that is said.)
  *
  * Everything else is in container.c.

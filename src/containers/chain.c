@@ -16,14 +16,14 @@
  * O(log n) steps away, each either prev or the jump, and appending looks at two links.
  *
  * Invariants:
- * H1. Along prev and along jump seqnos fall and depths fall. prev_seqno, jump_seqno, depth and jump_depth are those of the links that prev
- *     and jump led to when this link was appended, whether or not they still do; so an answer does not depend on what was collected.
- * H2. A jump owns a reference, which is put when its link is signaled. What it leads to may be signaled before: then it is a signaled
- *     link that is kept by a pending one, at most one each, since it has itself no jump any more.
- * H3. Links of one context follow each other: a link is followed by one link of its own context at most. So of two links of one context
- *     the later implies the earlier.
- * H4. Who finds prev or jump NULL at a link that has one by its seqnos knows that all it led to is signaled. (But for a pending link that
- *     was put for the last time with callbacks, which is reported and completes it with -EDEADLK: it lets go of what is pending.)
+ * CH1. Along prev and along jump seqnos fall and depths fall. prev_seqno, jump_seqno, depth and jump_depth are those of the links that prev
+ *      and jump led to when this link was appended, whether or not they still do; so an answer does not depend on what was collected.
+ * CH2. A jump owns a reference, which is put when its link is signaled. What it leads to may be signaled before: then it is a signaled link
+ *      that is kept by a pending one, at most one each, since it has itself no jump any more.
+ * CH3. Links of one context follow each other: a link is followed by one link of its own context at most. So of two links of one context
+ *      the later implies the earlier.
+ * CH4. Who finds prev or jump NULL at a link that has one by its seqnos knows that all it led to is signaled. (But for a pending link that
+ *      was put for the last time with callbacks, which is reported and completes it with -EDEADLK: it lets go of what is pending.)
  *
  * Locking: `followed` is protected by the link's fence lock. Finding takes none: it is in one read section, and each link that it comes to
  * was found in a place of another link that was not let go (C6).
@@ -44,9 +44,9 @@ enum { PREV, FENCE, MEMBERS }; /* the members of a link */
 struct link {
 	uint64_t prev_seqno; /* immutable; 0 for none */
 	uint64_t jump_seqno; /* immutable; 0 for none */
-	lf_atomic_ptr jump; /* RCU: struct link *, with a reference (H2); NULL: follow prev */
+	lf_atomic_ptr jump; /* RCU: struct link *, with a reference (CH2); NULL: follow prev */
 	uint32_t depth, jump_depth; /* immutable; depth counts from 0 and may wrap: differences count */
-	bool followed; /* protected by the fence's lock: another link of this context was appended (H3) */
+	bool followed; /* protected by the fence's lock: another link of this context was appended (CH3) */
 	struct container c;
 };
 
@@ -86,7 +86,7 @@ static void drop_jump(struct link *link)
 	lf_fence_put(&jump->c.fence);
 }
 
-/* A link that misuse has completed before its time stands for nothing that comes before it: what follows it is of another context (H3). */
+/* A link that misuse has completed before its time stands for nothing that comes before it: what follows it is of another context (CH3). */
 static void settle(struct lf_fence *f)
 {
 	struct link *link = to_link(f);
@@ -165,7 +165,7 @@ static void set_jump(struct link *link, const struct link *prev)
 	link->jump_depth = prev->depth;
 	rcu_begin();
 	middle = look_back(prev);
-	/* Without a middle, all behind prev's jump is signaled (H4): nobody will look for it. */
+	/* Without a middle, all behind prev's jump is signaled (CH4): nobody will look for it. */
 	if (middle && prev->depth - prev->jump_depth == middle->depth - middle->jump_depth) {
 		link->jump_seqno = middle->jump_seqno;
 		link->jump_depth = middle->jump_depth;
@@ -294,7 +294,7 @@ static bool check_link(const struct lf_fence *f, const char *function)
 }
 
 /*
- * The first link at or above a seqno, from a link that is. NULL when it was let go of (H4), so is signaled. Inside a read section.
+ * The first link at or above a seqno, from a link that is. NULL when it was let go of (CH4), so is signaled. Inside a read section.
  */
 static const struct link *find(const struct link *link, uint64_t seqno)
 {

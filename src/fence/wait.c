@@ -6,10 +6,10 @@
  * node counts a word down; whoever brings it to zero wakes the sleeper, once.
  *
  * Invariants:
- * W1. missing is the number of fences still needed; each node counts it down once, under its fence's lock, or not at all if taken back.
- * W2. That count is the last that anybody else does to the waiter's memory: the wake that follows uses the address only (park.h P2). So the
- *     waiter may return as soon as it sees zero and has its other nodes back.
- * W3. Each node is taken back, or has run, before the wait returns.
+ * WT1. missing is the number of fences still needed; each node counts it down once, under its fence's lock, or not at all if taken back.
+ * WT2. That count is the last that anybody else does to the waiter's memory: the wake that follows uses the address only (park.h P2). So
+ *      the waiter may return as soon as it sees zero and has its other nodes back.
+ * WT3. Each node is taken back, or has run, before the wait returns.
  *
  * Ordering: wait-done (count down release, look acquire): a waiter that sees zero sees its fences signaled, and what came before.
  *

@@ -5,9 +5,9 @@
  * Purpose: lf_vclock_run() asks each queue for its next event, lets the earliest happen, and sets the clock to its time.
  *
  * Invariants:
- * V1. now never goes backwards, and changes only inside lf_vclock_run().
- * V2. The list holds every queue on the clock, in the order in which they were made; a queue takes itself out before its memory goes.
- * V3. Of events at the same time the queue that was made first comes first; an event that is overdue is due now.
+ * VC1. now never goes backwards, and changes only inside lf_vclock_run().
+ * VC2. The list holds every queue on the clock, in the order in which they were made; a queue takes itself out before its memory goes.
+ * VC3. Of events at the same time the queue that was made first comes first; an event that is overdue is due now.
  *
  * Locking: mutex protects list and flags, and is taken alone: queues are asked and driven without it, each kept alive by a reference.
  *
