@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/text.h"
 
 enum { BUCKET_BITS = 12, BUCKETS = 1 << BUCKET_BITS, MAX_FRAMES = 16, SKIPPED_FRAMES = 2 };
 
@@ -112,14 +113,14 @@ void track_after_fork(void) LF_NO_THREAD_ANALYSIS
 static void report(const struct entry *e)
 {
 	char line[480], what[120] = "";
-	int len;
+	struct text text = { line, sizeof(line), 0 };
 	char **symbols = e->frames ? backtrace_symbols(e->where, e->frames) : NULL;
 
 	if (e->kind->describe)
 		e->kind->describe(e->object, what, sizeof(what));
-	len = snprintf(line, sizeof(line), "still alive: %s %p %s", e->kind->name, e->object, what);
-	for (int i = 0; symbols && i < e->frames && (size_t)len < sizeof(line); i++)
-		len += snprintf(line + len, sizeof(line) - (size_t)len, "%s%s", i == 0 ? ", made at " : " < ", symbols[i]);
+	text_add(&text, "still alive: %s %p %s", e->kind->name, e->object, what);
+	for (int i = 0; symbols && i < e->frames && text_room(&text) > 0; i++)
+		text_add(&text, "%s%s", i == 0 ? ", made at " : " < ", symbols[i]);
 	free(symbols);
 	log_message(LF_LOG_INFO, "%s", line);
 }

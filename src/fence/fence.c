@@ -64,6 +64,7 @@
 #include "base/alloc.h"
 #include "base/rcu.h"
 #include "base/reclaim.h"
+#include "base/text.h"
 #include "base/track.h"
 #include "fence/timeline.h"
 
@@ -581,23 +582,17 @@ int lf_fence_name(const struct lf_fence *f, char *buf, size_t size)
 
 int lf_fence_describe(const struct lf_fence *f, char *buf, size_t size)
 {
-	int len, more, status;
+	struct text text = { buf, size, 0 };
+	int status;
 
 	if (!fence_check(f, __func__))
 		return snprintf(buf, size, "not a fence");
-	len = lf_fence_name(f, buf, size);
-	if ((size_t)len < size) {
-		buf += len;
-		size -= (size_t)len;
-	} else {
-		buf = NULL; /* what follows is only measured */
-		size = 0;
-	}
+	text.len = lf_fence_name(f, buf, size);
 	status = lf_fence_status(f);
 	if (status == 0)
-		more = snprintf(buf, size, " %llu:%llu pending", (unsigned long long)f->context, (unsigned long long)f->seqno);
+		text_add(&text, " %llu:%llu pending", (unsigned long long)f->context, (unsigned long long)f->seqno);
 	else
-		more = snprintf(buf, size, " %llu:%llu %s at %lld ns: %s", (unsigned long long)f->context, (unsigned long long)f->seqno,
+		text_add(&text, " %llu:%llu %s at %lld ns: %s", (unsigned long long)f->context, (unsigned long long)f->seqno,
 			lf_fence_is_drained(f) ? "drained" : "signaled", (long long)f->timestamp, status > 0 ? "ok" : strerror(-status));
-	return len + more;
+	return text.len;
 }

@@ -34,6 +34,7 @@
 #include "base/library.h"
 #include "base/park.h"
 #include "base/refcount.h"
+#include "base/text.h"
 #include "base/track.h"
 #include "fence/core.h"
 
@@ -204,16 +205,13 @@ static bool sleep_until_empty(struct lf_provider *p, int64_t deadline)
 static void name_what_is_left(struct lf_provider *p)
 {
 	char line[400];
-	size_t len = 0;
+	struct text text = { line, sizeof(line), 0 };
 
 	port_mutex_lock(&p->mutex);
-	for (const struct provider_resource *r = p->list.next; r != &p->list && len < sizeof(line) - 1; r = r->next) {
-		int n = snprintf(line + len, sizeof(line) - len, "%s%s %s", len ? ", " : "", r->kind, r->name);
-
-		len = (size_t)n < sizeof(line) - len ? len + (size_t)n : sizeof(line) - 1;
-	}
+	for (const struct provider_resource *r = p->list.next; r != &p->list && text_room(&text) > 1; r = r->next)
+		text_add(&text, "%s%s %s", text.len ? ", " : "", r->kind, r->name);
 	port_mutex_unlock(&p->mutex);
-	if (len)
+	if (text.len)
 		log_message(LF_LOG_WARNING, "provider %s is not closed yet; left are: %s", p->name, line);
 }
 

@@ -34,13 +34,12 @@
 #include <libfence/array.h>
 #include <libfence/resv.h>
 
-#include <stdio.h>
-
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/library.h"
 #include "base/rcu.h"
 #include "base/reclaim.h"
+#include "base/text.h"
 #include "resv/block.h"
 #include "resv/ww.h"
 
@@ -804,35 +803,18 @@ int lf_resv_copy(struct lf_resv *dst, const struct lf_resv *src)
 
 /* --- Describe -------------------------------------------------------------------------------------------------------------- */
 
-/* What is written so far: @len, of which what fits is in @buf. */
-struct text {
-	char *buf;
-	size_t size;
-	int len;
-};
-
-static char *text_end(const struct text *t)
-{
-	return (size_t)t->len < t->size ? t->buf + t->len : NULL;
-}
-
-static size_t text_room(const struct text *t)
-{
-	return (size_t)t->len < t->size ? t->size - (size_t)t->len : 0;
-}
-
 static void describe_slot(struct text *t, const struct lf_fence *f, enum lf_usage usage)
 {
 	static const char *const names[] = { "kernel", "write", "read", "bookkeep" };
 
-	t->len += snprintf(text_end(t), text_room(t), "%s ", names[usage]);
+	text_add(t, "%s ", names[usage]);
 	t->len += lf_fence_describe(f, text_end(t), text_room(t));
-	t->len += snprintf(text_end(t), text_room(t), "\n");
+	text_add(t, "\n");
 }
 
 int lf_resv_describe(const struct lf_resv *resv, char *buf, size_t size)
 {
-	struct text text = { .buf = buf, .size = size };
+	struct text text = { buf, size, 0 };
 	struct lf_snapshot snapshot;
 	struct lf_resv_cursor cursor;
 	const struct lf_fence *f;
