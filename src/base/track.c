@@ -112,11 +112,13 @@ void track_after_fork(void) LF_NO_THREAD_ANALYSIS
 
 static void report(const struct entry *e)
 {
-	char line[480], what[120] = "";
+	char line[480], what[120];
 	struct text text = { line, sizeof(line), 0 };
 	char **symbols = e->frames ? backtrace_symbols(e->where, e->frames) : NULL;
 
-	if (e->kind->describe)
+	if (e->kind->label)
+		snprintf(what, sizeof(what), "%s", (const char *)e->object + e->kind->label);
+	else
 		e->kind->describe(e->object, what, sizeof(what));
 	text_add(&text, "still alive: %s %p %s", e->kind->name, e->object, what);
 	for (int i = 0; symbols && i < e->frames && text_room(&text) > 0; i++)

@@ -13,7 +13,8 @@
 /* A kind of object. One static instance for each, in the file of the object. */
 struct track_kind {
 	const char *name;
-	/* Writes what people know the object by, like snprintf(). Called without a lock of the library; may be NULL. */
+	size_t label; /* where in the object the name stands that people know it by; 0: describe() says it */
+	/* Writes what people know the object by, like snprintf(). Called without a lock of the library. */
 	int (*describe)(const void *object, char *buf, size_t size);
 };
 

@@ -43,8 +43,6 @@
  */
 #include <libfence/attachment.h>
 
-#include <stdio.h>
-
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/library.h"
@@ -226,14 +224,7 @@ static void resource_put(struct provider_resource *r)
 	lf_attachment_put(container_of(r, struct lf_attachment, resource));
 }
 
-static int describe_tracked(const void *object, char *buf, size_t size)
-{
-	const struct lf_attachment *a = object;
-
-	return snprintf(buf, size, "%s", a->name);
-}
-
-static const struct track_kind attachment_track_kind = { "attachment", describe_tracked };
+static const struct track_kind attachment_track_kind = { "attachment", offsetof(struct lf_attachment, name), NULL };
 
 /* --- Life ------------------------------------------------------------------------------------------------------------- */
 

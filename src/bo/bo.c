@@ -79,7 +79,7 @@ static int describe_tracked(const void *object, char *buf, size_t size)
 	return snprintf(buf, size, "%s", bo_core(object)->name);
 }
 
-static const struct track_kind bo_track_kind = { "buffer", describe_tracked };
+static const struct track_kind bo_track_kind = { "buffer", 0, describe_tracked };
 
 /* --- Checks ----------------------------------------------------------------------------------------------------------- */
 

@@ -88,7 +88,7 @@ static int describe_tracked(const void *fence, char *buf, size_t size)
 	return lf_fence_describe(fence, buf, size);
 }
 
-const struct track_kind fence_track_kind = { "fence", describe_tracked };
+const struct track_kind fence_track_kind = { "fence", 0, describe_tracked };
 
 /* --- Checks -------------------------------------------------------------------------------------------------------------- */
 

@@ -28,7 +28,6 @@
 #include "fence/provider.h"
 
 #include <link.h>
-#include <stdio.h>
 
 #include "base/alloc.h"
 #include "base/library.h"
@@ -49,14 +48,7 @@ struct lf_provider {
 
 /* --- Tracking ------------------------------------------------------------------------------------------------------------ */
 
-static int describe_tracked(const void *object, char *buf, size_t size)
-{
-	const struct lf_provider *p = object;
-
-	return snprintf(buf, size, "%s", p->name);
-}
-
-static const struct track_kind provider_track_kind = { "provider", describe_tracked };
+static const struct track_kind provider_track_kind = { "provider", offsetof(struct lf_provider, name), NULL };
 
 /* --- Life ---------------------------------------------------------------------------------------------------------------- */
 

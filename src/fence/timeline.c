@@ -473,14 +473,7 @@ static void resource_put(struct provider_resource *r)
 	lf_timeline_put(container_of(r, struct lf_timeline, resource));
 }
 
-static int describe_tracked(const void *object, char *buf, size_t size)
-{
-	const struct lf_timeline *tl = object;
-
-	return snprintf(buf, size, "%s", tl->name);
-}
-
-static const struct track_kind timeline_track_kind = { "timeline", describe_tracked };
+static const struct track_kind timeline_track_kind = { "timeline", offsetof(struct lf_timeline, name), NULL };
 
 /* --- Life ---------------------------------------------------------------------------------------------------------------- */
 

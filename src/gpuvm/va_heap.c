@@ -107,14 +107,14 @@ struct want {
 	int towards; /* where to look after what was looked at */
 };
 
-static int describe(const void *object, char *buf, size_t size)
+static int describe_tracked(const void *object, char *buf, size_t size)
 {
 	const struct lf_va_heap *heap = object;
 
 	return snprintf(buf, size, "%#llx to %#llx", (unsigned long long)heap->first, (unsigned long long)heap->last);
 }
 
-static const struct track_kind track_heap = { "address heap", describe };
+static const struct track_kind heap_track_kind = { "address heap", 0, describe_tracked };
 
 /* --- Segments --------------------------------------------------------------------------------------------------------------- */
 
@@ -692,7 +692,7 @@ int lf_va_heap_create(uint64_t start, uint64_t size, struct lf_va_heap **ret_hea
 	heap = make_heap(start, start + (size - 1));
 	if (!heap)
 		return -ENOMEM;
-	track_add(heap, &track_heap);
+	track_add(heap, &heap_track_kind);
 	*ret_heap = heap;
 	return 0;
 }

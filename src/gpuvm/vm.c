@@ -30,7 +30,6 @@
  * Lifetime: the last put gives it to the reclaimer thread, since its end calls the driver, and puts may happen anywhere.
  */
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "base/alloc.h"
 #include "base/refcount.h"
@@ -43,14 +42,7 @@ enum { DEFAULT_GRANULE = 4096 };
 #define MAX_GRANULE  (UINT64_C(1) << 30)
 #define MAX_MAPPINGS (UINT64_C(1) << 30)
 
-static int describe_tracked(const void *object, char *buf, size_t size)
-{
-	const struct lf_vm *vm = object;
-
-	return snprintf(buf, size, "%s", vm->name);
-}
-
-static const struct track_kind vm_track_kind = { "vm", describe_tracked };
+static const struct track_kind vm_track_kind = { "vm", offsetof(struct lf_vm, name), NULL };
 
 /* --- Making ---------------------------------------------------------------------------------------------------------------- */
 

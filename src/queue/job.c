@@ -39,14 +39,14 @@
 
 enum { FIRST_DEPENDENCIES = 4 };
 
-static int describe(const void *object, char *buf, size_t size)
+static int describe_tracked(const void *object, char *buf, size_t size)
 {
 	const struct lf_job *job = object;
 
 	return snprintf(buf, size, "%s:%llu", job->queue->name, (unsigned long long)job->seqno);
 }
 
-static const struct track_kind track_job = { "job", describe };
+static const struct track_kind job_track_kind = { "job", 0, describe_tracked };
 
 static enum job_state job_state(struct lf_job *job)
 {
@@ -210,7 +210,7 @@ int lf_job_create(struct lf_queue *q, const struct lf_job_desc *desc, struct lf_
 		return ret;
 	}
 	queue_ref(q);
-	track_add(job, &track_job);
+	track_add(job, &job_track_kind);
 	*ret_job = job;
 	return 0;
 }

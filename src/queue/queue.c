@@ -62,12 +62,7 @@
 enum { DEFAULT_CREDITS = 16, THREAD_NAME = 16 };
 #define DEFAULT_TIMEOUT PORT_NSEC_PER_SEC
 
-static int describe(const void *object, char *buf, size_t size)
-{
-	return snprintf(buf, size, "%s", ((const struct lf_queue *)object)->name);
-}
-
-static const struct track_kind track_queue = { "queue", describe };
+static const struct track_kind queue_track_kind = { "queue", offsetof(struct lf_queue, name), NULL };
 
 /* Bit 0 of the kicks. */
 enum { SLEEPS = 1, KICK = 2 };
@@ -501,7 +496,7 @@ int lf_queue_create(const struct lf_queue_desc *desc, struct lf_queue **ret_queu
 	ret = prepare(desc, &q);
 	if (ret)
 		return ret;
-	track_add(q, &track_queue);
+	track_add(q, &queue_track_kind);
 	if (q->clock)
 		vclock_add(q->clock, q);
 	ret = start_thread(q);
