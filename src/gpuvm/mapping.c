@@ -188,15 +188,10 @@ void mapping_link(struct lf_mapping *m)
 {
 	struct lf_vm_bo *vm_bo = m->vm_bo;
 
-	m->of = NULL;
-	m->prev = NULL;
-	m->next = NULL;
+	m->of = m->prev = m->next = NULL;
 	if (!vm_bo)
 		return;
-	m->next = vm_bo->mappings;
-	if (m->next)
-		m->next->prev = m;
-	vm_bo->mappings = m;
+	mapping_list_push(&vm_bo->mappings, m);
 	if (!m->next)
 		vm_bo_set_mapped(vm_bo, true); /* M5: its reference is the list's now */
 	else if (m->tag & MAPPING_OWNS)
@@ -206,14 +201,13 @@ void mapping_link(struct lf_mapping *m)
 
 void mapping_unlink(struct lf_mapping *m)
 {
-	if (m->next)
-		m->next->prev = m->prev;
-	if (m->prev)
-		m->prev->next = m->next;
-	else if (m->vm_bo)
-		m->vm_bo->mappings = m->next;
-	if (m->vm_bo && !m->vm_bo->mappings) {
+	struct lf_vm_bo *vm_bo = m->vm_bo;
+
+	if (!vm_bo)
+		return;
+	mapping_list_remove(&vm_bo->mappings, m);
+	if (!vm_bo->mappings) {
 		m->tag |= MAPPING_OWNS; /* M5: the list's reference is its now */
-		vm_bo_set_mapped(m->vm_bo, false);
+		vm_bo_set_mapped(vm_bo, false);
 	}
 }

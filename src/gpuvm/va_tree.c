@@ -100,6 +100,18 @@ struct lf_mapping *va_tree_extent(const struct va_node *root, uint64_t page, uin
 	return (struct lf_mapping *)word;
 }
 
+struct lf_mapping *va_tree_first(const struct va_node *root, uint64_t page, uint64_t end)
+{
+	uint64_t first, last;
+	struct lf_mapping *m;
+
+	for (;; page = last + 1) {
+		m = va_tree_extent(root, page, &first, &last);
+		if (m || last >= end)
+			return m;
+	}
+}
+
 /* --- Nodes ----------------------------------------------------------------------------------------------------------------- */
 
 static struct va_node *node_create(struct lf_va_edit *e, unsigned capacity)
@@ -267,7 +279,7 @@ static bool set_in_node(struct lf_va_edit *e, struct va_node **node, unsigned le
 /* A subtree all of whose pages show one word, as a node. */
 static struct va_node *expand(struct lf_va_edit *e, uintptr_t word)
 {
-	struct va_node *n = node_create(e, 3);
+	struct va_node *n = node_create(e, EMPTY_RUNS);
 
 	if (n) {
 		n->starts = 1;

@@ -77,6 +77,8 @@ static inline struct va_node *word_node(uintptr_t word)
 	return (struct va_node *)(word - WORD_CHILD);
 }
 
+enum { EMPTY_RUNS = 3 }; /* room of a new node: a range in the middle makes three runs of one */
+
 static inline size_t node_bytes(size_t runs)
 {
 	return sizeof(struct va_node) + runs * sizeof(uintptr_t);
@@ -93,6 +95,9 @@ struct lf_mapping *va_tree_lookup(const struct va_node *root, uint64_t page);
 
 /* Like va_tree_lookup(), and says which pages around it have the same for one reason: a run. */
 struct lf_mapping *va_tree_extent(const struct va_node *root, uint64_t page, uint64_t *ret_first, uint64_t *ret_last);
+
+/* The first mapping that has one of the pages @page to @end; NULL when none has. */
+struct lf_mapping *va_tree_first(const struct va_node *root, uint64_t page, uint64_t end);
 
 /* Begins an edit of a tree. @birth: no published node has it. */
 void va_edit_begin(struct lf_va_edit *edit, struct va_node *root, uint64_t birth);

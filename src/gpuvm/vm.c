@@ -119,7 +119,7 @@ static int make_parts(struct lf_vm *vm, const struct lf_vm_desc *d)
 	if (!root || !vm->last_root)
 		return -ENOMEM;
 	vm->nodes.value = 1;
-	vm->bytes.value = node_bytes(3);
+	vm->bytes.value = node_bytes(EMPTY_RUNS);
 	if (d->resv)
 		vm->resv = lf_resv_get(d->resv);
 	ret = vm->resv ? 0 : lf_resv_create(d->cls, &vm->resv);
@@ -263,21 +263,20 @@ int vm_check_change(const struct lf_vm *vm, const char *function)
 static struct lf_mapping *unlink_all(struct lf_vm *vm)
 {
 	struct va_node *root = (struct va_node *)ptr_load(&vm->root, memory_order_relaxed); /* relaxed: written under the reservation */
-	uint64_t page = 0, first, last, end = vm->extent >> vm->shift;
+	uint64_t page = 0, last, end = vm->extent >> vm->shift;
 	struct lf_mapping *list = NULL, **link = &list, *m;
 
-	for (;; page = last + 1) {
-		m = va_tree_extent(root, page, &first, &last);
-		if (m) {
-			mapping_unlink(m);
-			m->next = NULL;
-			*link = m;
-			link = &m->next;
-			last = vm_page(vm, mapping_last(m));
-		}
+	while ((m = va_tree_first(root, page, end)) != NULL) {
+		mapping_unlink(m);
+		m->next = NULL;
+		*link = m;
+		link = &m->next;
+		last = vm_page(vm, mapping_last(m));
 		if (last >= end)
-			return list;
+			break; /* behind the last page that there is comes 0 */
+		page = last + 1;
 	}
+	return list;
 }
 
 /* Publishes the tree that was made for it, which is an edit that replaced all. */
@@ -292,7 +291,7 @@ static void empty(struct lf_vm *vm)
 	vm->last_root = NULL;
 	u64_store(&vm->mappings, 0, memory_order_relaxed); /* relaxed: a figure */
 	u64_store(&vm->nodes, 1, memory_order_relaxed); /* relaxed: as above */
-	u64_store(&vm->bytes, node_bytes(3), memory_order_relaxed); /* relaxed: as above */
+	u64_store(&vm->bytes, node_bytes(EMPTY_RUNS), memory_order_relaxed); /* relaxed: as above */
 	version_publish(vm, &edit, gone, bind_closing(vm));
 }
 

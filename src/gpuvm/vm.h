@@ -151,6 +151,26 @@ static inline bool mapping_is_dead(const struct lf_mapping *m, uint64_t version)
 	return m->vm_bo && u64_load(&m->vm_bo->dead_from, memory_order_relaxed) <= version;
 }
 
+/* Lists by next and prev. */
+static inline void mapping_list_push(struct lf_mapping **head, struct lf_mapping *m)
+{
+	m->prev = NULL;
+	m->next = *head;
+	if (m->next)
+		m->next->prev = m;
+	*head = m;
+}
+
+static inline void mapping_list_remove(struct lf_mapping **head, struct lf_mapping *m)
+{
+	if (m->next)
+		m->next->prev = m->prev;
+	if (m->prev)
+		m->prev->next = m->next;
+	else
+		*head = m->next;
+}
+
 /* Puts a mapping into its VM_BO's list of those in the version asked for, and takes it out; under the reservation. */
 void mapping_link(struct lf_mapping *m);
 void mapping_unlink(struct lf_mapping *m);

@@ -154,23 +154,14 @@ void lf_txn_view(const struct lf_txn *txn, struct lf_view *ret_view)
 
 static void add_born(struct lf_txn *txn, struct lf_mapping *m)
 {
-	m->prev = NULL;
-	m->next = txn->born;
-	if (m->next)
-		m->next->prev = m;
-	txn->born = m;
+	mapping_list_push(&txn->born, m);
 	txn->mappings++;
 	txn->sorted = false;
 }
 
 static void remove_born(struct lf_txn *txn, struct lf_mapping *m)
 {
-	if (m->next)
-		m->next->prev = m->prev;
-	if (m->prev)
-		m->prev->next = m->next;
-	else
-		txn->born = m->next;
+	mapping_list_remove(&txn->born, m);
 	txn->mappings--;
 }
 
@@ -203,14 +194,7 @@ static int set(struct lf_txn *txn, struct span s, struct lf_mapping *m)
 /* The first mapping, dead or alive, that overlaps a range. */
 static struct lf_mapping *first_in(const struct lf_txn *txn, struct span s)
 {
-	uint64_t page = vm_page(txn->vm, s.va), end = vm_page(txn->vm, s.last), first, last;
-	struct lf_mapping *m;
-
-	for (;; page = last + 1) {
-		m = va_tree_extent(txn->edit.root, page, &first, &last);
-		if (m || last >= end)
-			return m;
-	}
+	return va_tree_first(txn->edit.root, vm_page(txn->vm, s.va), vm_page(txn->vm, s.last));
 }
 
 /* The one behind, in the same range. */
@@ -685,15 +669,25 @@ static void end(struct lf_txn *txn)
 	free_prefetches(txn);
 }
 
+/* Takes a mapping off the list of those that go, as it was before. NULL at its end. */
+static struct lf_mapping *take_gone(struct lf_txn *txn)
+{
+	struct lf_mapping *m = txn->gone;
+
+	if (m) {
+		txn->gone = m->of;
+		m->of = NULL;
+		m->tag &= ~MAPPING_FLAGS;
+	}
+	return m;
+}
+
 /* What goes leaves its VM_BO's list, and is linked by next from here on, in this order (M5). */
 static struct lf_mapping *unlink_gone(struct lf_txn *txn)
 {
 	struct lf_mapping *m, *list = NULL, **link = &list;
 
-	while ((m = txn->gone) != NULL) {
-		txn->gone = m->of;
-		m->of = NULL;
-		m->tag &= ~MAPPING_FLAGS;
+	while ((m = take_gone(txn)) != NULL) {
 		mapping_unlink(m);
 		m->next = NULL;
 		*link = m;
@@ -748,19 +742,14 @@ void lf_txn_commit(struct lf_txn *txn)
 
 void lf_txn_abort(struct lf_txn *txn)
 {
-	struct lf_mapping *m;
-
 	if (unlikely(!is_open(txn))) {
 		misuse(0, "lf_txn_abort: the transaction was not begun, or has ended");
 		return;
 	}
 	if (library_poisoned())
 		return;
-	while ((m = txn->gone) != NULL) {
-		txn->gone = m->of;
-		m->of = NULL;
-		m->tag &= ~MAPPING_FLAGS;
-	}
+	while (take_gone(txn))
+		;
 	mapping_end_list(txn->born);
 	txn->born = NULL;
 	va_edit_abort(&txn->edit);
