@@ -347,11 +347,12 @@ static void print_summary(const struct explorer *e)
 	struct lf_vm_stats stats;
 
 	lf_vm_get_stats(e->vm, &stats);
-	printf("%zu buffers, %" PRIu64 " bytes (%s), from 0x%" PRIx64 " to 0x%" PRIx64 "\n", l->count, s.bytes, size_text(s.bytes).chars,
-		l->lines[0].iova, last_of(&l->lines[l->count - 1]));
-	printf("%zu gaps, %" PRIu64 " bytes (%s), the largest %s\n", s.gaps, s.gap_bytes, size_text(s.gap_bytes).chars,
+	printf("%zu buffer%s, %" PRIu64 " bytes (%s), from 0x%" PRIx64 " to 0x%" PRIx64 "\n", l->count, plural(l->count), s.bytes,
+		size_text(s.bytes).chars, l->lines[0].iova, last_of(&l->lines[l->count - 1]));
+	printf("%zu gap%s, %" PRIu64 " bytes (%s), the largest %s\n", s.gaps, plural(s.gaps), s.gap_bytes, size_text(s.gap_bytes).chars,
 		size_text(s.largest_gap).chars);
-	printf("%" PRIu64 " mappings in %" PRIu64 " nodes of %" PRIu64 " bytes\n", stats.mappings, stats.nodes, stats.bytes);
+	printf("%" PRIu64 " mapping%s in %" PRIu64 " node%s of %" PRIu64 " bytes\n", stats.mappings, plural(stats.mappings), stats.nodes,
+		plural(stats.nodes), stats.bytes);
 	if (check_step(l) > 1)
 		printf("too many to look around each: around one in %zu\n", check_step(l));
 	printf("%zu answers checked against the list, %zu wrong\n", e->checked, e->wrong);

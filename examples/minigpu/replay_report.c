@@ -81,9 +81,11 @@ static void print_incomplete(const struct model *m)
 		no_run += m->jobs[i]->run == NOT_RECORDED;
 		no_signal += m->jobs[i]->signal == NOT_RECORDED;
 	}
-	printf("%zu jobs on %zu rings; the record lacks %zu submits, %zu runs and %zu signals of them\n", m->job_count, m->ring_count,
-		no_submit, no_run, no_signal);
-	printf("%zu events of other kinds, %zu malformed lines\n", m->trace->unknown, m->trace->malformed);
+	printf("%zu job%s on %zu ring%s; the record lacks %zu submit%s, %zu run%s and %zu signal%s of them\n", m->job_count,
+		plural(m->job_count), m->ring_count, plural(m->ring_count), no_submit, plural(no_submit), no_run, plural(no_run), no_signal,
+		plural(no_signal));
+	printf("%zu event%s of other kinds, %zu malformed line%s\n", m->trace->unknown, plural(m->trace->unknown), m->trace->malformed,
+		plural(m->trace->malformed));
 }
 
 void player_print_report(struct player *p)

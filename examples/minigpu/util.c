@@ -208,6 +208,11 @@ struct text size_text(uint64_t bytes)
 	return text;
 }
 
+const char *plural(uint64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 /* --- Quoting ------------------------------------------------------------------------------------------------------------ */
 
 /* How many bytes the UTF-8 character at @s has; 0 when it is none, or one that XML does not allow. */

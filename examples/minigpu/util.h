@@ -70,6 +70,9 @@ struct text duration_text(int64_t ns);
 /** @return a size as in "16.0 MiB". */
 struct text size_text(uint64_t bytes);
 
+/** @return what makes a noun the plural that goes with @p count. */
+const char *plural(uint64_t count);
+
 /** The kinds of quoting that the outputs need. */
 enum quoting { QUOTE_XML, QUOTE_JSON };
 
