@@ -799,6 +799,89 @@ class Layout(Base):
             self.assertIn(f"{path}: {message}", result.stderr.decode())
 
 
+class Demo(Base):
+    """scripts/demo with this program instead of one that it builds, and with others."""
+
+    def demo(self, *args, program=None):
+        """Run in the directory of the files, which is not the repository's."""
+        if not program:
+            program = self.program(shlex.join(minigpu) + ' "$@"')
+        result = subprocess.run([SOURCE / "scripts/demo", *map(str, args)], capture_output=True, timeout=PATIENCE, check=False, cwd=self.path,
+                                env={**os.environ, "MINIGPU": str(program), "OUT": str(self.path / "out")})
+        return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+    def program(self, text):
+        path = self.file("program", f"#!/bin/sh\n{text}\n".encode())
+        path.chmod(0o755)
+        return path
+
+    def test_digests_are_the_same_in_whichever_order(self):
+        # Names that are parts of each other, that are escaped, and that look like options.
+        names = ("ab", "a", "a b", " a", "b\n  a", "back\\slash", "--vram", "x]y")
+        for name in names:
+            self.file(name, name.encode())
+        for order in (names, names[::-1]):
+            status, out, err = self.demo("--seed", 3, "--", *order)
+            self.assertEqual((status, out.count("  the same\n"), out.count("DIFFERENT")), (0, len(names), 0), out + err)
+            self.assertIn(f"demo: {len(names)} of {len(names)} digests are the same", out.splitlines()[-1])
+            self.assertIn("all is well", out.splitlines()[-1])
+        self.assertIn(f"{len(names)} files, {sum(map(len, names))} B in all", out)
+        self.assertTrue((self.path / "out/hash.svg").stat().st_size)
+
+    def test_another_digest_is_found(self):
+        self.file("a", b"1")
+        self.file("b", b"2")
+        wrong = self.program(f'case "$*" in *" hash "*) printf "%064d  %s\\n" 0 {self.path}/a; sha256sum {self.path}/b ;;\n'
+                             f'*) {shlex.join(minigpu)} "$@" ;;\nesac')
+        status, out, err = self.demo("a", "b", program=wrong)
+        self.assertEqual((status, out.count("  the same\n"), out.count("  DIFFERENT\n")), (1, 1, 1), out + err)
+        self.assertIn("demo: 1 of 2 digests are the same; something above is not as it should be", err)
+        self.assertNotIn("all is well", out)
+
+    def test_digest_that_minigpu_does_not_have_is_missed(self):
+        self.file("a", b"1")
+        status, out, err = self.demo("a", program=self.program(f'case "$*" in *" hash "*) exit 1 ;; *) {shlex.join(minigpu)} "$@" ;; esac'))
+        self.assertEqual((status, out.count("  MISSING\n")), (1, 1), out + err)
+        self.assertIn("demo: 0 of 1 digest is the same; something", err)
+
+    def test_file_that_cannot_be_read_is_named(self):
+        self.file("a", b"1")
+        status, out, err = self.demo("a", "nowhere")
+        self.assertEqual(status, 1)
+        self.assertRegex(out, r"sha256sum  could not read it: .*/nowhere: No such file")
+        self.assertIn("demo: 1 of 2 digests are the same", err)
+
+    def test_wrong_options_end_it_at_once_and_leave_no_pictures(self):
+        self.file("a", b"1")
+        pictures = [self.path / "out" / name for name in ("hash.svg", "hash.json", "hash.sha256", "three-rings.svg", "three-rings.json")]
+        for args, message in (
+                (("-x", "a"), "demo: there is no option '-x'"),
+                (("--list",), "demo: there is no option '--list'"),
+                (("--repeat", "3"), "demo: --repeat is not for the demo"),
+                (("--minutes=3", "a"), "demo: --minutes is not for the demo"),
+                (("--svg", "x"), "demo: timeline and picture go to"),
+                (("a", "--vram"), "demo: --vram wants a value"),
+                (("-",), "demo: standard input can be read only once"),
+                (("--vram", "1x", "a"), "minigpu: --vram: expected a size"),
+                (("--chaos=some", "a"), "minigpu: --chaos: expected"),
+                (("--speed", "fast", "a"), "minigpu: --speed: expected"),
+        ):
+            self.demo("a")
+            status, out, err = self.demo(*args)
+            self.assertEqual(status, 2, args)
+            self.assertIn(message, err)
+            self.assertNotIn("DIFFERENT", out)
+            self.assertNotIn("picture ", out)
+            if message.startswith("minigpu: --vram"):
+                self.assertEqual([str(p) for p in pictures if p.exists() and p.stat().st_size], [])
+
+    def test_help(self):
+        for option in ("--help", "-h"):
+            status, out, err = self.demo(option)
+            self.assertEqual((status, err), (0, ""))
+            self.assertIn("--repeat", out)
+
+
 class Shared(Base):
     """Real recordings, which are not part of the repository."""
 
