@@ -2,8 +2,8 @@
 /*
  * The explorer: the command.
  *
- *     explore [--list] [--bound N] [--random N] [--seed N] [--group FILE] [--tap] [SCENARIO]...
- *     explore --replay SCHEDULE
+ *     explore [--list] [--bound N] [--random N] [--seed N] [--group NAME] [--tap] [SCENARIO]...
+ *     explore --replay SCENARIO:SCHEDULE
  *
  * Each scenario is explored in a process of its own. Exit status: 0 all is well, 1 an error was found, 2 the command line is wrong.
  */
@@ -11,12 +11,16 @@
 
 #include <getopt.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
 enum { MAX_SCENARIOS = 256, WARM_UP = 400 };
+
+/* What a schedule looks like. */
+#define SCHEDULE_TEXT "STEP>THREAD, STEP!THREAD or STEP~AGE, with commas between, as an error prints it"
 
 static const struct explore_scenario *scenarios[MAX_SCENARIOS];
 static size_t scenario_count;
@@ -234,7 +238,7 @@ static void follow_schedule(const char *schedule)
 	ex->mode = MODE_REPLAY;
 	ex->bound = MAX_DECISIONS;
 	if (!parse_schedule(schedule)) {
-		fprintf(stderr, "explore: '%s' is not a schedule: STEP>THREAD, STEP!THREAD or STEP~AGE, with commas between\n", schedule);
+		fprintf(stderr, "explore: '%s' is not a schedule: " SCHEDULE_TEXT "\n", schedule);
 		_exit(2);
 	}
 	explorer_execute();
@@ -314,20 +318,32 @@ static bool run(const struct explore_scenario *s)
 
 /* --- Command line -------------------------------------------------------------------------------------------------------- */
 
-static _Noreturn void usage(void)
+static const char usage_text[] =
+	"usage: explore [--list] [--bound N] [--random N] [--seed N] [--group NAME] [--tap] [SCENARIO]...\n"
+	"       explore --replay SCENARIO:SCHEDULE\n";
+
+/* @format says what is wrong. */
+static _Noreturn void wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static _Noreturn void wrong(const char *format, ...)
 {
-	fprintf(stderr, "usage: explore [--list] [--bound N] [--random N] [--seed N] [--group NAME] [--tap] [SCENARIO]...\n"
-			"       explore --replay SCENARIO:SCHEDULE\n");
+	va_list args;
+
+	va_start(args, format);
+	fputs("explore: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
 	exit(2);
 }
 
-static unsigned long number(const char *text)
+static unsigned long number(const char *option, const char *text)
 {
 	char *end;
 	unsigned long n = strtoul(text, &end, 10);
 
-	if (!*text || *end)
-		usage();
+	if (*text < '0' || *text > '9' || *end)
+		wrong("--%s: expected a number, not '%s'", option, text);
 	return n;
 }
 
@@ -356,6 +372,7 @@ static void parse(int argc, char **argv)
 		{ "group", required_argument, NULL, 'g' },
 		{ "replay", required_argument, NULL, 'p' },
 		{ "tap", no_argument, NULL, 't' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -366,47 +383,75 @@ static void parse(int argc, char **argv)
 			options.list = true;
 			break;
 		case 'b':
-			options.bound = (unsigned)number(optarg);
+			options.bound = (unsigned)number("bound", optarg);
 			break;
 		case 'r':
-			options.random = number(optarg);
+			options.random = number("random", optarg);
 			break;
 		case 's':
-			options.seed = number(optarg);
+			options.seed = number("seed", optarg);
 			break;
 		case 'g':
 			options.group = optarg;
 			break;
 		case 'p':
 			options.replay = optarg;
-			if (!strchr(optarg, ':'))
-				usage();
 			break;
 		case 't':
 			options.tap = true;
 			break;
-		default:
-			usage();
+		case 'h':
+			fputs(usage_text, stdout);
+			exit(0);
+		default: /* getopt has said what is wrong */
+			fputs(usage_text, stderr);
+			exit(2);
 		}
 	}
 	options.names = argv + optind;
 	options.name_count = argc - optind;
 }
 
-/* Whether each name on the command line is one of a scenario. */
-static bool names_are_known(void)
+static bool is_scenario(const char *name, size_t len)
 {
-	for (int i = 0; i < options.name_count; i++) {
-		size_t n = 0;
-
-		while (n < scenario_count && strcmp(scenarios[n]->name, options.names[i]) != 0)
-			n++;
-		if (n == scenario_count) {
-			fprintf(stderr, "explore: there is no scenario '%s'; --list shows those there are\n", options.names[i]);
-			return false;
-		}
+	for (size_t i = 0; i < scenario_count; i++) {
+		if (strlen(scenarios[i]->name) == len && strncmp(scenarios[i]->name, name, len) == 0)
+			return true;
 	}
-	return true;
+	return false;
+}
+
+static bool is_group(const char *name)
+{
+	for (size_t i = 0; i < scenario_count; i++) {
+		if (strcmp(scenarios[i]->group, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Names that nothing has, in scenarios, a group or a schedule. */
+static void check_names(void)
+{
+	const char *colon = options.replay ? strchr(options.replay, ':') : NULL;
+
+	for (int i = 0; i < options.name_count; i++) {
+		const char *name = options.names[i];
+
+		if (is_scenario(name, strlen(name)))
+			continue;
+		if (is_group(name))
+			wrong("'%s' is a group of scenarios, for which say: --group %s", name, name);
+		if (strchr(name, ':'))
+			wrong("there is no scenario '%s'; to follow a schedule, say: --replay '%s'", name, name);
+		wrong("there is no scenario '%s'; --list shows those there are", name);
+	}
+	if (options.group && !is_group(options.group))
+		wrong("there is no group '%s'; --list shows those there are, in its first column", options.group);
+	if (options.replay && !colon)
+		wrong("--replay: expected SCENARIO:SCHEDULE, not '%s'; a SCHEDULE is " SCHEDULE_TEXT, options.replay);
+	if (colon && !is_scenario(options.replay, (size_t)(colon - options.replay)))
+		wrong("--replay: there is no scenario '%.*s'; --list shows those there are", (int)(colon - options.replay), options.replay);
 }
 
 static void list(void)
@@ -422,18 +467,15 @@ int main(int argc, char **argv)
 	unsigned wanted = 0, failed = 0;
 
 	parse(argc, argv);
-	if (!names_are_known())
-		return 2;
+	check_names();
 	if (options.list) {
 		list();
 		return 0;
 	}
 	for (size_t i = 0; i < scenario_count; i++)
 		wanted += is_wanted(scenarios[i]);
-	if (wanted == 0) {
-		fprintf(stderr, "explore: no scenario is meant; --list shows those there are\n");
-		return 2;
-	}
+	if (wanted == 0)
+		wrong("no scenario of these is in the group '%s'", options.group);
 	if (options.tap)
 		printf("1..%u\n", wanted);
 	for (size_t i = 0, n = 0; i < scenario_count; i++) {
