@@ -239,7 +239,7 @@ static void draw(struct driver *d, FILE *out, int64_t took)
 		", engines lost: %" PRIu64,
 		d->file_count, d->file_count == 1 ? "" : "s", size_text(d->bytes).chars, duration_text(took).chars,
 		size_text(d->options->vram).chars, d->manager.evictions, count_binds(d), resets, lost);
-	picture_write(&d->record, &(struct picture){ "SHA-256 on an emulated GPU", subtitle, "file" }, out);
+	picture_write(&d->record, &(struct picture){ "SHA-256 on an emulated GPU", subtitle, "file", "chunk of the file (from 0)" }, out);
 }
 
 static void hash_once(const struct options *options, struct rounds *rounds, char **names)

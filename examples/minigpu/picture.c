@@ -7,7 +7,7 @@
  * around the first thing that went wrong, or in the middle.
  *
  *     title, subtitle
- *     legend: groups, marks
+ *     legend: groups, bars, marks
  *     overview      lanes of columns, axis        (left out when all jobs fit into the window)
  *      \       /
  *     window        lanes of bars, axis
@@ -299,26 +299,81 @@ static bool has_mark(const struct record *r, enum lf_queue_event_kind kind)
 	return interesting_time(r, kind, &time);
 }
 
-/* @return whether there was anything to explain. */
-static bool draw_mark_legend(const struct canvas *c, double y)
+static void draw_bar_legend(const struct canvas *c, const struct picture *what, bool many, double y)
+{
+	fprintf(c->out, "<text x=\"30\" y=\"%.1f\" fill=\"" MUTED_COLOR "\">bars</text>\n<text x=\"%d\" y=\"%.1f\">", y + 4, LEFT, y + 4);
+	if (many)
+		fprintf(c->out, "above: height is the share of time busy, colour the %s with most of that; below: ",
+			what->group_noun);
+	fprintf(c->out, "each bar is one run, its number the %s</text>\n", what->number_noun);
+}
+
+static bool has_failed_run(const struct record *r)
+{
+	for (size_t i = 0; i < r->lane_count; i++) {
+		for (size_t k = 0; k < r->lanes[i]->bar_count; k++) {
+			if (r->lanes[i]->bars[k].how == BAR_FAILED)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Whether jobs ran on after the last loss: on another queue, in the same lane. */
+static bool lane_goes_on(const struct lane *lane)
+{
+	int64_t lost = INT64_MIN;
+
+	for (size_t i = 0; i < lane->mark_count; i++) {
+		if (lane->marks[i].kind == LF_QUEUE_LOST && lane->marks[i].time > lost)
+			lost = lane->marks[i].time;
+	}
+	return lost == INT64_MIN || (lane->bar_count && lane->bars[lane->bar_count - 1].start > lost);
+}
+
+static const char *mark_text(const struct record *r, enum lf_queue_event_kind kind)
+{
+	if (kind != LF_QUEUE_LOST)
+		return mark_name(kind);
+	for (size_t i = 0; i < r->lane_count; i++) {
+		if (!lane_goes_on(r->lanes[i]))
+			return mark_name(kind);
+	}
+	return "engine lost, replaced";
+}
+
+static bool has_faults(const struct record *r)
+{
+	for (enum lf_queue_event_kind kind = LF_QUEUE_FAULT_HANG; kind <= LF_QUEUE_LOST; kind++) {
+		if (has_mark(r, kind))
+			return true;
+	}
+	return has_failed_run(r);
+}
+
+static double draw_run_legend(FILE *out, const char *style, const char *text, double x, double y)
+{
+	fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"16\" height=\"12\" rx=\"2\" %s/>\n", x, y - 6, style);
+	draw_legend_text(out, x + 22, y, text);
+	return x + legend_step(text);
+}
+
+static void draw_mark_legend(const struct canvas *c, double y)
 {
 	double x = LEFT;
 
-	if (has_mark(c->record, LF_QUEUE_FAULT_HANG)) {
-		fprintf(c->out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"16\" height=\"12\" rx=\"2\" fill=\"url(#hung)\"/>\n", x, y - 6);
-		draw_legend_text(c->out, x + 22, y, "hung run");
-		x += legend_step("hung run");
-	}
+	fprintf(c->out, "<text x=\"30\" y=\"%.1f\" fill=\"" MUTED_COLOR "\">faults</text>\n", y + 4);
+	if (has_mark(c->record, LF_QUEUE_FAULT_HANG))
+		x = draw_run_legend(c->out, "fill=\"url(#hung)\"", "hung run", x, y);
+	if (has_failed_run(c->record))
+		x = draw_run_legend(c->out, "fill=\"#ffffff\" stroke=\"" HUNG_COLOR "\" stroke-width=\"1.2\"", "failed run", x, y);
 	for (enum lf_queue_event_kind kind = LF_QUEUE_FAULT_HANG; kind <= LF_QUEUE_LOST; kind++) {
 		if (!mark_is_drawn(kind) || !has_mark(c->record, kind))
 			continue;
 		draw_mark(c->out, kind, x + 7, y, 0);
-		draw_legend_text(c->out, x + 19, y, mark_name(kind));
-		x += legend_step(mark_name(kind));
+		draw_legend_text(c->out, x + 19, y, mark_text(c->record, kind));
+		x += legend_step(mark_text(c->record, kind));
 	}
-	if (x > LEFT)
-		fprintf(c->out, "<text x=\"30\" y=\"%.1f\" fill=\"" MUTED_COLOR "\">faults</text>\n", y + 4);
-	return x > LEFT;
 }
 
 /* --- Lanes and axes ----------------------------------------------------------------------------------------------------- */
@@ -568,9 +623,8 @@ void picture_write(const struct record *r, const struct picture *what, FILE *out
 	struct panel overview = { .lane_height = OVERVIEW_LANE };
 	struct panel window = { .lane_height = WINDOW_LANE };
 	bool many = bar_count(r) > 2 * WINDOW_JOBS;
-	bool faults = has_mark(r, LF_QUEUE_RESET) || has_mark(r, LF_QUEUE_LOST) || has_mark(r, LF_QUEUE_FAULT_LOST_INTERRUPT) ||
-		has_mark(r, LF_QUEUE_FAULT_LATE) || has_mark(r, LF_QUEUE_FAULT_REORDER) || has_mark(r, LF_QUEUE_FAULT_HANG);
-	double top = LEGEND_TOP + LEGEND_ROW * (faults ? 2 : 1) + 22;
+	bool faults = has_faults(r);
+	double top = LEGEND_TOP + LEGEND_ROW * (faults ? 3 : 2) + 22;
 
 	record_span(r, &overview.start, &overview.end);
 	c.origin = overview.start;
@@ -583,7 +637,9 @@ void picture_write(const struct record *r, const struct picture *what, FILE *out
 
 	write_header(&c, what, panel_bottom(&c, &window) + AXIS + 16);
 	draw_group_legend(&c, what, LEGEND_TOP + 8);
-	draw_mark_legend(&c, LEGEND_TOP + LEGEND_ROW + 8);
+	draw_bar_legend(&c, what, many, LEGEND_TOP + LEGEND_ROW + 8);
+	if (faults)
+		draw_mark_legend(&c, LEGEND_TOP + 2 * LEGEND_ROW + 8);
 	if (many) {
 		draw_overview(&c, &overview);
 		draw_funnel(&c, &overview, &window);

@@ -119,6 +119,7 @@ struct picture {
 	const char *title;
 	const char *subtitle;
 	const char *group_noun; /**< what a colour stands for: "file" */
+	const char *number_noun; /**< what the number in a bar is: "chunk of the file" */
 };
 
 /** Writes the picture as SVG. */

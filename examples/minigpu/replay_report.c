@@ -124,5 +124,5 @@ void player_draw(struct player *p, FILE *out)
 	snprintf(subtitle, sizeof(subtitle), "%zu jobs of %zu contexts on %zu rings, %s; %zu fences, %zu order violations",
 		p->model->job_count, p->model->context_count, p->model->ring_count, p->clock ? "in virtual time" : "in real time",
 		p->signals, p->model->violations + p->violations);
-	picture_write(&p->record, &(struct picture){ title, subtitle, "context" }, out);
+	picture_write(&p->record, &(struct picture){ title, subtitle, "context", "sequence number in the context" }, out);
 }

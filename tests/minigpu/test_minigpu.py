@@ -27,6 +27,7 @@ SHARED_LAYOUT = SHARED / "adreno-va-layout-230.csv"
 MIB = 1 << 20
 PATIENCE = 280  # s; sanitizers are slow
 LOSING_SEED = 61  # of --chaos: the copy engine is lost early, and not by the two seeds behind it
+FAILING_SEED = 7  # of --chaos: the copy engine is lost, with a run that fails
 minigpu = []  # the command: the program, behind the emulator that a program of another machine needs
 
 
@@ -449,6 +450,34 @@ class Pictures(Base):
         self.assertEqual(sum(e["ph"] == "X" and e["cat"] == "job" for e in events), total["runs"])
         self.assertEqual(sum(e["name"] == "reset" for e in events), total["resets"])
         self.assertEqual(sum(e["name"] == "engine lost" for e in events), 1)
+
+    def legend(self, *args, status=0):
+        svg = self.path / "out.svg"
+        result = run(*args, "--svg", svg)
+        self.assertEqual(result.returncode, status, result.stderr.decode())
+        return "\n".join(xml.etree.ElementTree.parse(svg).getroot().itertext())
+
+    def test_legend_says_what_bars_and_numbers_are(self):
+        few = self.legend("hash", *self.sizes(MIB))
+        self.assertIn("\neach bar is one run, its number the chunk of the file", few)
+        self.assertNotIn("faults", few)
+        many = self.legend("hash", *[self.file(f"f{i}", b"x") for i in range(400)])
+        self.assertIn("height is the share of time busy, colour the file with most of that; below: each bar is one run", many)
+        self.assertIn("its number the sequence number in the context", self.legend("replay", TRACE))
+
+    def test_legend_tells_an_engine_that_is_replaced_from_one_that_is_not(self):
+        self.assertIn("\nengine lost, replaced\n", self.legend("hash", *self.sizes(9 * MIB, 5 * MIB), "--lose-engine-at", 6))
+        self.assertIn("\nengine lost, replaced\n", self.legend("replay", TRACE, "--lose-engine-at", 6))
+        self.assertIn("\nengine lost\n", self.legend("hash", *self.sizes(9 * MIB + 5), "--chaos", LOSING_SEED, "--vram", "1", status=1))
+
+    def test_legend_names_failed_runs(self):
+        # Few runs fail: most of what is lost waits. Whether one does may depend on time, so the timeline is asked.
+        trace = self.path / "out.json"
+        legend = self.legend("hash", *self.sizes(9000000), "--chaos", FAILING_SEED, "--vram", "1", "--trace", trace, status=1)
+        failed = [e for e in json.loads(trace.read_bytes())["traceEvents"] if e["ph"] == "X" and e["args"]["result"] == "failed"]
+        self.assertEqual("\nfailed run\n" in legend, bool(failed))
+        print(f"{len(failed)} failed run(s)")
+        self.assertNotIn("failed run", self.legend("hash", *self.sizes(10), "--lose-engine-at", 1))
 
     def test_moves_and_binds_have_lanes(self):
         events, report = self.check("hash", *self.sizes(9 * MIB, 5 * MIB), "--vram", 1)
