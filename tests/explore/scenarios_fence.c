@@ -790,6 +790,11 @@ static void look_at_new(void)
 	lf_fence_put(f);
 }
 
+static void empty_slot_at_once(void)
+{
+	lf_fence_slot_set(&slot, NULL);
+}
+
 static void clear_slot(void)
 {
 	lf_fence_slot_set(&slot, NULL);
@@ -829,6 +834,8 @@ static const struct explore_scenario table[] = {
 		.finish = empty_slot, .oracle = "what is found in a slot is alive to the end of the section" },
 	{ .group = "fence", .name = "slot_new", .threads = { set_new_in_slot, look_at_new }, .finish = clear_slot,
 		.oracle = "a fence in a slot is whole" },
+	{ .group = "fence", .name = "slot_exchange", .threads = { set_new_in_slot, empty_slot_at_once }, .finish = clear_slot,
+		.oracle = "whoever takes a fence out of a slot sees who else has it" },
 	{ .group = "fence", .name = "signal_signal", .setup = add_contended, .threads = { signal_as_oneself, signal_as_oneself, look_who_it_was },
 		.finish = one_won, .oracle = "of two signals one wins, with its result and its time" },
 	/* Three deviations are 620,000 and 390,000 schedules. What these are for, one sleeper that is woken into another's sleep, takes two. */

@@ -398,6 +398,49 @@ static void make_and_drop_other(void)
 	lf_timeline_put(other);
 }
 
+static lf_atomic_u64 first_context; /* of the timeline made first; no order comes with it */
+static lf_atomic_ptr made_second;
+
+/* Two of one bucket, of which the second one, in front, is given to another thread. */
+static void make_both(void)
+{
+	struct lf_timeline *second;
+	uint64_t context;
+
+	make_timeline(LF_TIMELINE_ORDERED, NULL, NULL);
+	context = lf_timeline_context(tl);
+	while (timeline_new_context() != context + 1023)
+		;
+	CHECK(lf_timeline_create(&(struct lf_timeline_desc){ .name = "second" }, &second) == 0);
+	u64_store(&first_context, context, memory_order_relaxed);
+	ptr_store(&made_second, (uintptr_t)second, memory_order_release);
+}
+
+static void drop_second(void)
+{
+	struct lf_timeline *second = (struct lf_timeline *)ptr_xchg(&made_second, 0, memory_order_acquire);
+
+	lf_timeline_put(second);
+}
+
+/* Finds the first one through the place that the second one left. */
+static void read_first_name(void)
+{
+	uint64_t context = u64_load(&first_context, memory_order_relaxed);
+	char name[32];
+
+	if (!context)
+		return;
+	registry_name(context, name, sizeof(name));
+	CHECK(strcmp(name, "t") == 0 || strcmp(name, "signaled-timeline") == 0);
+}
+
+static void put_both(void)
+{
+	drop_second();
+	lf_timeline_put(tl);
+}
+
 static void read_name_that_stays(void)
 {
 	char name[32];
@@ -750,6 +793,8 @@ static const struct explore_scenario table[] = {
 		.finish = put_other_too, .oracle = "names are found whole while others come into their bucket" },
 	{ .group = "timeline", .name = "registry_remove", .setup = make_for_bucket, .threads = { make_and_drop_other, read_name, drop },
 		.finish = put_fences, .oracle = "and while they leave it" },
+	{ .group = "timeline", .name = "registry_through", .threads = { make_both, drop_second, read_first_name }, .finish = put_both,
+		.oracle = "and whole behind one that has left" },
 	{ .group = "timeline", .name = "hooks_enable", .setup = make_hooked, .threads = { become_interested, signal_hooked },
 		.finish = detached_once, .oracle = "detach runs once, and not beside enable" },
 	{ .group = "timeline", .name = "hooks_wait", .setup = make_hooked, .threads = { become_interested_and_wait, signal_hooked },
