@@ -38,7 +38,7 @@ it says ns, the longest time) that we accept; `over budget` is a bug report.
   there is only one.
 - Frees that wait for a grace period happen outside the timed part; *reclaim after* is what they cost, for one operation.
 
-`scripts/bench` alone measures everything, which takes about a quarter of an hour; `scripts/bench gpuvm` one object, `scripts/bench scaling` how
+`scripts/bench` alone measures everything, which takes about five minutes; `scripts/bench gpuvm` one object, `scripts/bench scaling` how
 times and memory grow, `scripts/bench --quick` everything roughly, in two to three minutes. That each benchmark works at all is a test
 (`meson test -C build --suite bench`).
 """

@@ -847,30 +847,18 @@ void explorer_execute(void)
 		explore_fail("the schedule was not followed to its end: nothing is decided at step %u", ex->replay[ex->replayed].step);
 }
 
-static void *get_memory(size_t size)
-{
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (memory == MAP_FAILED) {
-		perror("explore: no memory");
-		exit(2);
-	}
-	return memory;
-}
-
 void explorer_init(const struct explore_scenario *scenario)
 {
-	const size_t each = LOCAL_SIZE + STACK_SIZE + HEAP_SIZE;
-	unsigned char *memory = get_memory(MAX_FIBERS * each);
+	unsigned char *memory = memory_get((size_t)MAX_FIBERS * FIBER_SIZE);
 
-	ex = get_memory(sizeof(*ex));
+	ex = memory_get(sizeof(*ex));
 	ex->scenario = scenario;
 	ex->random = 88172645463325252u;
-	addresses = get_memory(ADDRESSES * sizeof(*addresses));
-	address_counts = get_memory(2 * sizeof(*address_counts));
-	memory_init(memory, MAX_FIBERS * each);
+	addresses = memory_get(ADDRESSES * sizeof(*addresses));
+	address_counts = memory_get(2 * sizeof(*address_counts));
+	memory_init(memory, (size_t)MAX_FIBERS * FIBER_SIZE);
 	for (int i = 0; i < MAX_FIBERS; i++)
-		make_fiber(i, memory + (size_t)i * each);
+		make_fiber(i, memory + (size_t)i * FIBER_SIZE);
 	ex->current = 0;
 	ex->fiber_count = 1;
 }

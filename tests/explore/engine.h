@@ -22,6 +22,7 @@ enum {
 	STACK_SIZE = 128 * 1024,
 	HEAP_SIZE = 512 * 1024, /* of each thread */
 	LOCAL_SIZE = 4096,
+	FIBER_SIZE = LOCAL_SIZE + STACK_SIZE + HEAP_SIZE,
 	KEYS = 4,
 	LOOKS = 8, /* addresses that a fiber which spins is taken to look at */
 };
@@ -114,7 +115,7 @@ struct block {
 	size_t size;
 	uint8_t fiber;
 	bool freed;
-	const void *made_at, *freed_at;
+	const void *made_at;
 };
 
 /* All that is the explorer's own. Lies apart from the program's data, which goes back to its start with each execution. */
@@ -189,6 +190,9 @@ void explorer_restart(void);
 unsigned explorer_places(void);
 
 /* --- memory.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Zeroed memory that is the explorer's own; ends the process when there is none. */
+void *memory_get(size_t size);
 
 /* @memory is that of all fibers. What the program's data is now, it is at the start of each execution. */
 void memory_init(unsigned char *memory, size_t size);

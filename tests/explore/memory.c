@@ -137,9 +137,7 @@ static const struct range *range_of(uintptr_t addr)
 /* Whether an address lies in one of the heaps. */
 static bool is_heap(uintptr_t addr)
 {
-	const size_t each = LOCAL_SIZE + STACK_SIZE + HEAP_SIZE;
-
-	return addr >= mem->fibers.begin && addr < mem->fibers.end && (addr - mem->fibers.begin) % each >= LOCAL_SIZE + STACK_SIZE;
+	return addr >= mem->fibers.begin && addr < mem->fibers.end && (addr - mem->fibers.begin) % FIBER_SIZE >= LOCAL_SIZE + STACK_SIZE;
 }
 
 static void clear_cell(struct cell *c)
@@ -497,7 +495,7 @@ void *memory_alloc(void *user, size_t size, size_t align)
 	(void)user;
 	if (mem->block_count == MAX_BLOCKS || at + size + align > HEAP_SIZE)
 		explore_fail("the scenario needs more memory than there is");
-	*b = (struct block){ f->heap + at, size, (uint8_t)ex->current, false, __builtin_return_address(0), NULL };
+	*b = (struct block){ f->heap + at, size, (uint8_t)ex->current, false, __builtin_return_address(0) };
 	mem->block_count++;
 	f->heap_used = at + size + align; /* a gap, which is never allocated */
 	for (size_t i = 0; i < (size + CELL - 1) / CELL; i++)
@@ -556,15 +554,15 @@ void memory_name(const void *addr, char *buf, size_t size)
 	else if (range_of(a) == &mem->data)
 		snprintf(buf, size, "data + %#zx", (size_t)(a - (uintptr_t)__executable_start));
 	else if (range_of(a))
-		snprintf(buf, size, "stack of thread %zu + %#zx", (size_t)((a - mem->fibers.begin) / (LOCAL_SIZE + STACK_SIZE + HEAP_SIZE)),
-			(size_t)((a - mem->fibers.begin) % (LOCAL_SIZE + STACK_SIZE + HEAP_SIZE)));
+		snprintf(buf, size, "stack of thread %zu + %#zx", (size_t)((a - mem->fibers.begin) / FIBER_SIZE),
+			(size_t)((a - mem->fibers.begin) % FIBER_SIZE));
 	else
 		snprintf(buf, size, "%p", addr);
 }
 
 /* --- Life ---------------------------------------------------------------------------------------------------------------- */
 
-static void *get_memory(size_t size)
+void *memory_get(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -578,12 +576,12 @@ static void *get_memory(size_t size)
 static struct range make_range(uintptr_t begin, uintptr_t end)
 {
 	begin &= ~(uintptr_t)(CELL - 1);
-	return (struct range){ begin, end, get_memory(((end - begin) / CELL + 2) * sizeof(struct cell)), NULL };
+	return (struct range){ begin, end, memory_get(((end - begin) / CELL + 2) * sizeof(struct cell)), NULL };
 }
 
 void memory_init(unsigned char *memory, size_t size)
 {
-	mem = get_memory(sizeof(*mem));
+	mem = memory_get(sizeof(*mem));
 	mem->fibers = make_range((uintptr_t)memory, (uintptr_t)memory + size);
 	mem->data = make_range((uintptr_t)__data_start, (uintptr_t)_end);
 }
@@ -592,7 +590,7 @@ void memory_keep_data(void)
 {
 	size_t size = mem->data.end - mem->data.begin;
 
-	mem->data.kept = get_memory(size);
+	mem->data.kept = memory_get(size);
 	memcpy(mem->data.kept, (const void *)mem->data.begin, size);
 }
 
