@@ -482,7 +482,8 @@ static bool look_and_take(struct lf_ww_lock *l, uintptr_t mine)
 			return true;
 		if (word & WW_WAITERS)
 			return false;
-		port_relax(&rounds);
+		rounds++;
+		port_pause();
 	}
 	return false;
 }

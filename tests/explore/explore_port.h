@@ -65,9 +65,12 @@ PORT_DEFINE_ATOMIC(ptr, lf_atomic_ptr, uintptr_t)
 /* A round of looking that is there for speed would only make schedules longer. */
 #define PORT_LOOKS(n) 1
 
+/* Of a loop that ends after some looks: goes on whether or not anything was written. */
+void explore_yield(void);
+
 static inline void port_pause(void)
 {
-	explore_relax();
+	explore_yield();
 }
 
 static inline void port_relax(unsigned *rounds)

@@ -339,13 +339,14 @@ static void rolled_back_twice(void)
  * Two deviations where three threads may sleep: whoever sleeps leaves a choice which of the others goes on, so these have as many schedules
  * with two as those of two threads with five.
  */
+/* Who looks before it sleeps may go on at each look, so three threads that do are up to two million schedules with one deviation more. */
 static const struct explore_scenario table[] = {
 	{ .group = "ww", .name = "ww_call", .setup = make_wait_die, .threads = { lock_a_and_stay_long, lock_a }, .finish = all_free,
 		.oracle = "a sleeper that is called comes" },
 	{ .group = "ww", .name = "ww_hand_over", .setup = make_wait_die, .threads = { lock_a_and_stay, lock_a, lock_a }, .finish = all_free,
-		.bound = 2, .oracle = "a lock has one holder, who sees what the last one did, and nobody sleeps for ever" },
+		.bound = 1, .oracle = "a lock has one holder, who sees what the last one did, and nobody sleeps for ever" },
 	{ .group = "ww", .name = "ww_come_by", .setup = make_wait_die, .threads = { lock_a_and_stay, lock_a, try_a }, .finish = all_free,
-		.oracle = "the same when somebody comes by" },
+		.bound = 2, .oracle = "the same when somebody comes by" },
 	{ .group = "ww", .name = "ww_try", .setup = make_wait_die, .threads = { lock_a, try_with_ticket, try_a }, .finish = all_free,
 		.oracle = "who only tries has it or not" },
 	{ .group = "ww", .name = "ww_wait_die", .setup = make_wait_die, .threads = { die_a_b, die_b_a }, .finish = rolled_back_twice,
@@ -355,11 +356,11 @@ static const struct explore_scenario table[] = {
 	{ .group = "ww", .name = "ww_wait_die_third", .setup = make_wait_die, .threads = { die_a_b, die_b_a, lock_a },
 		.finish = rolled_back_twice, .bound = 2, .oracle = "wait-die: the same with a third one without ticket" },
 	{ .group = "ww", .name = "ww_wound_wait_third", .setup = make_wound_wait, .threads = { wound_a_b, wound_b_a, lock_b },
-		.finish = rolled_back_once, .bound = 2, .oracle = "wound-wait: the same with a third one without ticket" },
+		.finish = rolled_back_once, .bound = 1, .oracle = "wound-wait: the same with a third one without ticket" },
 	{ .group = "ww", .name = "ww_wound_unlock", .setup = make_wound_wait, .threads = { wound_a_b, lock_b_with_ticket },
 		.finish = all_free, .oracle = "who is wounded while it unlocks ends its ticket untouched" },
 	{ .group = "ww", .name = "ww_overtaken", .setup = make_wound_wait, .threads = { lock_b_and_stay, wound_a_b, wound_b_a },
-		.finish = both_came, .bound = 2, .oracle = "who overtakes an older sleeper that holds something gives way to it" },
+		.finish = both_came, .bound = 1, .oracle = "who overtakes an older sleeper that holds something gives way to it" },
 	{ .group = "ww", .name = "ww_leave", .setup = make_wound_wait, .threads = { lock_b_and_stay, wound_a_b, wound_c_a },
 		.finish = all_free, .bound = 2, .oracle = "who is wounded in a queue leaves it, unless it was granted the lock" },
 	{ .group = "ww", .name = "ww_called_leaves", .setup = make_wound_wait,
