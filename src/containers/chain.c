@@ -81,7 +81,7 @@ static void drop_jump(struct link *link)
 
 	if (!jump)
 		return;
-	/* order: chain-jump (release): who finds it gone sees that all it led to is signaled (H4). Readers may see it a little longer. */
+	/* order: chain-jump (release): who finds it gone sees that all it led to is signaled (CH4). Readers may see it a little longer. */
 	ptr_store(&link->jump, 0, PLANT_ORDER(213, memory_order_relaxed, memory_order_release));
 	lf_fence_put(&jump->c.fence);
 }
